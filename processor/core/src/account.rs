@@ -1,0 +1,216 @@
+//! An account's record: its contacts' engagement, summed by buying role.
+
+use jiff::Timestamp;
+
+use crate::codec::{Corrupt, Reader, put_float, put_int, put_time_option, put_uint};
+use crate::contact::{Contact, read_standing};
+use crate::decay::{Decay, score};
+use crate::lapse::{Standing, Watch};
+use crate::profile::{Profile, ROLES, Role};
+use crate::rules::{RoleWeights, ScoreRules};
+use crate::spans::Spans;
+
+/// The form of a stored account.
+const VERSION: u8 = 1;
+
+/// One client company.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Account {
+    /// Grows by one with each change of its score.
+    pub version: u64,
+    /// By role.
+    pub roles: [RoleSum; ROLES],
+    /// The landmark of the roles' points.
+    pub landmark: i64,
+    /// The newest counted engagement.
+    pub as_of: Option<Timestamp>,
+    /// Counted engagements of its contacts.
+    pub engagements: u64,
+    /// Times of all contacts' counted engagements.
+    pub all: Spans,
+    /// Times of line-of-business people's and decision makers' counted engagements.
+    pub line: Spans,
+    /// What has been told of its silences.
+    pub watch: Watch,
+    /// What is known of the company.
+    pub profile: Profile,
+    /// How the relationship stood when it was last looked at.
+    pub standing: Standing,
+    /// When its timer is filed.
+    pub filed: Option<Timestamp>,
+    /// As in [`Contact`].
+    pub(crate) is_listed: bool,
+}
+
+/// The contacts of one role.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RoleSum {
+    /// How many.
+    pub contacts: u64,
+    /// Their points, as [`Decay::grown`].
+    pub points: f64,
+}
+
+impl Account {
+    /// The times that say whether the account is silent: those of the people who matter, or of everybody while no roles
+    /// are known.
+    pub fn relevant(&self) -> &Spans {
+        if self.knows_roles() { &self.line } else { &self.all }
+    }
+
+    /// Whether any contact's role is known.
+    pub fn knows_roles(&self) -> bool {
+        self.contacts() > self.roles[Role::Unknown as usize].contacts
+    }
+
+    /// How many contacts it has.
+    pub fn contacts(&self) -> u64 {
+        self.roles.iter().map(|role| role.contacts).sum()
+    }
+
+    /// Adds points of a contact of this role, which are on `landmark` and as new as `as_of`.
+    pub(crate) fn add_points(&mut self, role: Role, points: f64, landmark: i64, as_of: Timestamp, decay: Decay) {
+        if self.as_of.is_none() {
+            self.landmark = landmark;
+        } else if landmark > self.landmark {
+            let shift = decay.shift(self.landmark, landmark);
+            self.roles.iter_mut().for_each(|role| role.points *= shift);
+            self.landmark = landmark;
+        }
+        self.roles[role as usize].points += points * decay.shift(landmark, self.landmark);
+        self.as_of = self.as_of.max(Some(as_of));
+    }
+
+    /// Counts a contact in, with all that it has.
+    pub(crate) fn join(&mut self, contact: &Contact, decay: Decay) {
+        if contact.entries == 0 {
+            return;
+        }
+        let role = contact.profile.role();
+        self.roles[role as usize].contacts += 1;
+        self.engagements += contact.tally.engagements;
+        if let Some(as_of) = contact.tally.as_of {
+            self.add_points(role, contact.tally.points(), contact.tally.landmark, as_of, decay);
+        }
+        self.all.merge(&contact.spans);
+        if role.is_line() {
+            self.line.merge(&contact.spans);
+        }
+    }
+
+    /// Forgets all contacts, before they [`Account::join`] again.
+    pub(crate) fn empty(&mut self) {
+        let kept = std::mem::take(self);
+        *self = Account {
+            version: kept.version,
+            watch: kept.watch,
+            profile: kept.profile,
+            standing: kept.standing,
+            filed: kept.filed,
+            is_listed: kept.is_listed,
+            ..Account::default()
+        };
+    }
+
+    /// What the points of each role that the account has contacts in are worth at `as_of`.
+    pub fn parts(&self, rules: &ScoreRules) -> Vec<(Role, f64)> {
+        let decay = Decay::new(rules.half_life_s);
+        let worth = |role: Role| {
+            let points = self.roles[role as usize].points;
+            let worth = self.as_of.map_or(0.0, |as_of| decay.worth(points, self.landmark, as_of));
+            // Taking floats out of a sum can leave a trace below nothing.
+            (role, worth.max(0.0))
+        };
+        Role::ALL.into_iter().filter(|role| self.roles[*role as usize].contacts > 0).map(worth).collect()
+    }
+
+    /// Appends the stored form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        put_uint(out, self.version);
+        for role in &self.roles {
+            put_uint(out, role.contacts);
+            put_float(out, role.points);
+        }
+        put_int(out, self.landmark);
+        put_time_option(out, self.as_of);
+        put_uint(out, self.engagements);
+        self.all.encode(out);
+        self.line.encode(out);
+        self.watch.encode(out);
+        self.profile.encode(out);
+        out.push(self.standing as u8);
+        put_time_option(out, self.filed);
+    }
+
+    /// Reads what [`Account::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Account, Corrupt> {
+        let mut reader = Reader::new(bytes, "account record");
+        if reader.byte()? != VERSION {
+            return Err(reader.corrupt());
+        }
+        let mut account = Account { version: reader.uint()?, ..Account::default() };
+        for role in &mut account.roles {
+            *role = RoleSum { contacts: reader.uint()?, points: reader.float()? };
+        }
+        account.landmark = reader.int()?;
+        account.as_of = reader.time_option()?;
+        account.engagements = reader.uint()?;
+        account.all = Spans::decode(&mut reader)?;
+        account.line = Spans::decode(&mut reader)?;
+        account.watch = Watch::decode(&mut reader)?;
+        account.profile = Profile::decode(&mut reader)?;
+        account.standing = read_standing(&mut reader)?;
+        account.filed = reader.time_option()?;
+        if reader.is_empty() { Ok(account) } else { Err(reader.corrupt()) }
+    }
+
+    /// When its timer is filed.
+    pub fn filed(&self) -> Option<Timestamp> {
+        self.filed
+    }
+
+    /// Memory behind it, roughly.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Account>()
+            + size_of_val(self.all.as_slice())
+            + size_of_val(self.line.as_slice())
+            + self.profile.heap_bytes()
+    }
+}
+
+/// Σ_r (W_r/ΣW) · 100 (1 − e^(−S_r/k)) over the roles that the account has contacts in.
+pub fn account_score(parts: &[(Role, f64)], rules: &ScoreRules) -> f64 {
+    let shown: Vec<_> =
+        parts.iter().map(|(role, points)| (weight(&rules.roles, *role), score(*points, rules.k))).collect();
+    roll_up(&shown)
+}
+
+/// The mean of scores by weight; nothing weighs nothing.
+pub fn roll_up(weighted: &[(f64, f64)]) -> f64 {
+    let total: f64 = weighted.iter().map(|(weight, _)| weight).sum();
+    if total > 0.0 { weighted.iter().map(|(weight, score)| weight / total * score).sum() } else { 0.0 }
+}
+
+fn weight(weights: &RoleWeights, role: Role) -> f64 {
+    match role {
+        Role::DecisionMaker => weights.decision_maker,
+        Role::LineOfBusiness => weights.line_of_business,
+        Role::Functional => weights.functional,
+        Role::User => weights.user,
+        Role::Unknown => weights.unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adobe's example of an account's score from its buying group's.
+    #[test]
+    fn an_accounts_score_is_the_weighted_mean_of_its_roles() {
+        let score = roll_up(&[(100.0, 52.0), (80.0, 28.0), (60.0, 17.0)]);
+        assert!((score - 35.25).abs() < 1e-9, "{score}");
+        assert_eq!(roll_up(&[(0.0, 52.0)]), 0.0);
+    }
+}

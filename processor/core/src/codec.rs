@@ -1,0 +1,159 @@
+//! The bytes that stored values are made of: variable-length integers, texts, moments. Reading never panics; what cannot
+//! be read is [`Corrupt`].
+
+use jiff::Timestamp;
+
+/// A stored value that does not read as what it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a stored {what} cannot be read: the state is damaged or of another version; restore it, or rebuild it by replaying the input into a new state directory"
+)]
+pub struct Corrupt {
+    /// What was being read.
+    pub what: &'static str,
+}
+
+/// Appends an integer, seven bits a byte, least significant first.
+pub fn put_uint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends a signed integer, small magnitudes short.
+pub fn put_int(out: &mut Vec<u8>, value: i64) {
+    put_uint(out, ((value << 1) ^ (value >> 63)) as u64);
+}
+
+/// Appends bytes with their length.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_uint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a moment; nanoseconds cost nothing where there are none.
+pub fn put_time(out: &mut Vec<u8>, time: Timestamp) {
+    let (second, nano) = (time.as_second(), time.subsec_nanosecond());
+    put_int(out, second << 1 | i64::from(nano != 0));
+    if nano != 0 {
+        put_int(out, i64::from(nano));
+    }
+}
+
+/// Appends a moment or none.
+pub fn put_time_option(out: &mut Vec<u8>, time: Option<Timestamp>) {
+    out.push(u8::from(time.is_some()));
+    if let Some(time) = time {
+        put_time(out, time);
+    }
+}
+
+/// Appends a float, all bits.
+pub fn put_float(out: &mut Vec<u8>, value: f64) {
+    out.extend_from_slice(&value.to_bits().to_le_bytes());
+}
+
+/// Reads what the `put_*` functions wrote.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    what: &'static str,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads `bytes`, which hold a `what`.
+    pub fn new(bytes: &'a [u8], what: &'static str) -> Reader<'a> {
+        Reader { bytes, what }
+    }
+
+    /// The error for a value that reads but cannot be.
+    pub fn corrupt(&self) -> Corrupt {
+        Corrupt { what: self.what }
+    }
+
+    /// Whether all has been read.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// One byte.
+    #[inline]
+    pub fn byte(&mut self) -> Result<u8, Corrupt> {
+        let (first, rest) = self.bytes.split_first().ok_or(Corrupt { what: self.what })?;
+        self.bytes = rest;
+        Ok(*first)
+    }
+
+    /// The inverse of [`put_uint`].
+    #[inline]
+    pub fn uint(&mut self) -> Result<u64, Corrupt> {
+        let mut value = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(self.corrupt())
+    }
+
+    /// The inverse of [`put_int`].
+    #[inline]
+    pub fn int(&mut self) -> Result<i64, Corrupt> {
+        let value = self.uint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    /// A count of things that take at least one byte each, so that no corrupt count allocates more than there is.
+    pub fn count(&mut self) -> Result<usize, Corrupt> {
+        let count = self.uint()? as usize;
+        if count <= self.bytes.len() { Ok(count) } else { Err(self.corrupt()) }
+    }
+
+    /// The inverse of [`put_bytes`].
+    #[inline]
+    pub fn bytes(&mut self) -> Result<&'a [u8], Corrupt> {
+        let length = self.count()?;
+        let (head, rest) = self.bytes.split_at(length);
+        self.bytes = rest;
+        Ok(head)
+    }
+
+    /// The inverse of [`put_bytes`], of a text.
+    #[inline]
+    pub fn text(&mut self) -> Result<&'a str, Corrupt> {
+        let corrupt = self.corrupt();
+        std::str::from_utf8(self.bytes()?).map_err(|_| corrupt)
+    }
+
+    /// The inverse of [`put_time`].
+    #[inline]
+    pub fn time(&mut self) -> Result<Timestamp, Corrupt> {
+        let marked = self.int()?;
+        let nano = if marked & 1 == 1 { self.int()? } else { 0 };
+        let nano = i32::try_from(nano).map_err(|_| self.corrupt())?;
+        Timestamp::new(marked >> 1, nano).map_err(|_| self.corrupt())
+    }
+
+    /// The inverse of [`put_time_option`].
+    pub fn time_option(&mut self) -> Result<Option<Timestamp>, Corrupt> {
+        Ok(if self.byte()? == 0 { None } else { Some(self.time()?) })
+    }
+
+    /// The inverse of [`put_float`].
+    pub fn float(&mut self) -> Result<f64, Corrupt> {
+        const BYTES: usize = size_of::<f64>();
+        let (head, rest) = self.bytes.split_at_checked(BYTES).ok_or(self.corrupt())?;
+        let bits: [u8; BYTES] = head.try_into().map_err(|_| self.corrupt())?;
+        self.bytes = rest;
+        Ok(f64::from_bits(u64::from_le_bytes(bits)))
+    }
+}

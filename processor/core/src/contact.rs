@@ -1,0 +1,197 @@
+//! A contact's record: what the state machine needs to know without reading the whole timeline, and the newest entries.
+//!
+//! Everything but the ledger and the version is a function of the timeline, the rules, the account's profile and the last
+//! tick, whatever the order of arrival.
+
+use jiff::Timestamp;
+
+use crate::codec::{Corrupt, Reader, put_bytes, put_float, put_int, put_time_option, put_uint};
+use crate::decay::Decay;
+use crate::entry::Entry;
+use crate::lapse::{Standing, Watch};
+use crate::profile::Profile;
+use crate::spans::Spans;
+
+/// The form of a stored contact.
+const VERSION: u8 = 1;
+
+/// One contact, or (with an empty name) what happened to an account itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contact {
+    /// Grows by one with each record that changes the contact.
+    pub version: u64,
+    /// Records in the timeline.
+    pub entries: u64,
+    /// Counted engagements' times.
+    pub spans: Spans,
+    /// What has been told of its silences.
+    pub watch: Watch,
+    /// What its engagements are worth.
+    pub tally: Tally,
+    /// Touches after the last counted engagement.
+    pub touches_since: u64,
+    /// Planned engagements that the last tick has not passed.
+    pub planned: u64,
+    /// What is known of the person.
+    pub profile: Profile,
+    /// How the relationship stood when it was last looked at.
+    pub standing: Standing,
+    /// When its timer is filed.
+    pub filed: Option<Timestamp>,
+    /// The newest entries, ascending.
+    pub(crate) recent: Vec<Entry>,
+    /// Where the newest entries begin, as an [`crate::keys::entry`]; `None` while there are no pages.
+    pub(crate) floor: Option<Box<[u8]>>,
+    /// Whether its score is to be published at the next flush; never stored, because a flush comes before every commit.
+    pub(crate) is_listed: bool,
+}
+
+/// Sums over counted engagements.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// How many; joining one occasion twice is one.
+    pub engagements: u64,
+    /// The newest.
+    pub as_of: Option<Timestamp>,
+    /// The newest conversation.
+    pub last_two_way: Option<Timestamp>,
+    /// The landmark of `parts`.
+    pub landmark: i64,
+    /// Points by vehicle, as [`Decay::grown`]; in order of name.
+    pub parts: Vec<(Box<str>, f64)>,
+}
+
+impl Tally {
+    /// Adds a counted engagement that weighs `weight`.
+    pub fn add(&mut self, vehicle: &str, weight: f64, at: Timestamp, decay: Decay) {
+        self.engagements += 1;
+        if weight <= 0.0 {
+            return;
+        }
+        self.see(at, decay);
+        let points = weight * decay.grown(at, self.landmark);
+        match self.parts.binary_search_by(|(name, _)| (**name).cmp(vehicle)) {
+            Ok(place) => self.parts[place].1 += points,
+            Err(place) => self.parts.insert(place, (vehicle.into(), points)),
+        }
+    }
+
+    fn see(&mut self, at: Timestamp, decay: Decay) {
+        if self.as_of.is_some_and(|as_of| at <= as_of) {
+            return;
+        }
+        let landmark = decay.landmark(at);
+        if self.as_of.is_none() {
+            self.landmark = landmark;
+        } else if landmark > self.landmark {
+            let shift = decay.shift(self.landmark, landmark);
+            self.parts.iter_mut().for_each(|(_, points)| *points *= shift);
+            self.landmark = landmark;
+        }
+        self.as_of = Some(at);
+    }
+
+    /// The sum of all parts, on the landmark.
+    pub fn points(&self) -> f64 {
+        self.parts.iter().map(|(_, points)| points).sum()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_uint(out, self.engagements);
+        put_time_option(out, self.as_of);
+        put_time_option(out, self.last_two_way);
+        put_int(out, self.landmark);
+        put_uint(out, self.parts.len() as u64);
+        for (name, points) in &self.parts {
+            put_bytes(out, name.as_bytes());
+            put_float(out, *points);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Tally, Corrupt> {
+        let mut tally = Tally {
+            engagements: reader.uint()?,
+            as_of: reader.time_option()?,
+            last_two_way: reader.time_option()?,
+            landmark: reader.int()?,
+            parts: Vec::new(),
+        };
+        for _ in 0..reader.count()? {
+            tally.parts.push((reader.text()?.into(), reader.float()?));
+        }
+        Ok(tally)
+    }
+}
+
+impl Contact {
+    /// When its timer is filed.
+    pub fn filed(&self) -> Option<Timestamp> {
+        self.filed
+    }
+
+    /// Appends the stored form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        put_uint(out, self.version);
+        put_uint(out, self.entries);
+        self.spans.encode(out);
+        self.watch.encode(out);
+        self.tally.encode(out);
+        put_uint(out, self.touches_since);
+        put_uint(out, self.planned);
+        self.profile.encode(out);
+        out.push(self.standing as u8);
+        put_time_option(out, self.filed);
+        put_bytes(out, self.floor.as_deref().unwrap_or_default());
+        for entry in &self.recent {
+            entry.encode(out);
+        }
+    }
+
+    /// Reads what [`Contact::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Contact, Corrupt> {
+        let mut reader = Reader::new(bytes, "contact record");
+        if reader.byte()? != VERSION {
+            return Err(reader.corrupt());
+        }
+        let mut contact = Contact {
+            version: reader.uint()?,
+            entries: reader.uint()?,
+            spans: Spans::decode(&mut reader)?,
+            watch: Watch::decode(&mut reader)?,
+            tally: Tally::decode(&mut reader)?,
+            touches_since: reader.uint()?,
+            planned: reader.uint()?,
+            profile: Profile::decode(&mut reader)?,
+            standing: read_standing(&mut reader)?,
+            filed: reader.time_option()?,
+            ..Contact::default()
+        };
+        let floor = reader.bytes()?;
+        contact.floor = (!floor.is_empty()).then(|| floor.into());
+        while !reader.is_empty() {
+            contact.recent.push(Entry::decode(&mut reader)?);
+        }
+        Ok(contact)
+    }
+
+    /// Memory behind it, roughly.
+    pub fn heap_bytes(&self) -> usize {
+        const PART_BYTES: usize = 40;
+        const TOLD_BYTES: usize = 64;
+        const ENTRY_BYTES: usize = 32;
+        let entries: usize = self.recent.iter().map(|entry| entry.heap_bytes() + ENTRY_BYTES).sum();
+        size_of::<Contact>()
+            + entries
+            + self.tally.parts.len() * PART_BYTES
+            + self.watch.ledger.len() * TOLD_BYTES
+            + size_of_val(self.spans.as_slice())
+            + self.profile.heap_bytes()
+    }
+}
+
+/// Reads a standing by number.
+pub(crate) fn read_standing(reader: &mut Reader<'_>) -> Result<Standing, Corrupt> {
+    const ALL: [Standing; 4] = [Standing::Never, Standing::Active, Standing::AtRisk, Standing::Lapsed];
+    ALL.get(usize::from(reader.byte()?)).copied().ok_or(reader.corrupt())
+}

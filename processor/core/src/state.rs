@@ -1,0 +1,130 @@
+//! Where the state machine keeps what it knows: ordered rows, and the two records that every event touches.
+//!
+//! Keys come from [`crate::keys`]; the implementation need not know what they mean. Contacts and accounts are handed over
+//! decoded, because most events find theirs in memory: *take* it, change it, *put* it back. What has been taken and not
+//! put back is gone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+
+use crate::account::Account;
+use crate::contact::Contact;
+
+/// A row.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// Ordered rows, with decoded contacts and accounts.
+pub trait State {
+    /// Why a row could not be read.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Takes the contact out of the state. `key` is [`crate::keys::contact`].
+    fn take_contact(&mut self, key: &[u8]) -> Result<Option<Box<Contact>>, Self::Error>;
+    /// Puts a contact in, changed or new.
+    fn put_contact(&mut self, key: &[u8], contact: Box<Contact>);
+    /// Puts a contact back as it was taken.
+    fn keep_contact(&mut self, key: &[u8], contact: Box<Contact>);
+    /// Up to `limit` keys of contacts, in order, from `from` (inclusive) to `to` (exclusive).
+    fn contact_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Self::Error>;
+
+    /// Takes the account out of the state. `key` is [`crate::keys::account`].
+    fn take_account(&mut self, key: &[u8]) -> Result<Option<Box<Account>>, Self::Error>;
+    /// Puts an account in, changed or new.
+    fn put_account(&mut self, key: &[u8], account: Box<Account>);
+    /// Puts an account back as it was taken.
+    fn keep_account(&mut self, key: &[u8], account: Box<Account>);
+    /// The same as [`State::contact_keys`], of accounts.
+    fn account_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Self::Error>;
+
+    /// The value of any other row.
+    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Self::Error>;
+    /// Writes any other row.
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>);
+    /// Removes any other row.
+    fn delete(&mut self, key: Vec<u8>);
+    /// The first of the other rows from `from` (inclusive) to `to` (exclusive).
+    fn first(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, Self::Error>;
+    /// The last of the other rows from `from` (inclusive) to `to` (exclusive).
+    fn last(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, Self::Error>;
+}
+
+/// A state in memory: for tests, and as the ceiling that a store is measured against.
+#[derive(Debug, Default)]
+pub struct Memory {
+    contacts: HashMap<Vec<u8>, Box<Contact>>,
+    accounts: HashMap<Vec<u8>, Box<Account>>,
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl State for Memory {
+    type Error = Infallible;
+
+    fn take_contact(&mut self, key: &[u8]) -> Result<Option<Box<Contact>>, Infallible> {
+        Ok(self.contacts.remove(key))
+    }
+
+    fn put_contact(&mut self, key: &[u8], contact: Box<Contact>) {
+        self.contacts.insert(key.to_vec(), contact);
+    }
+
+    fn keep_contact(&mut self, key: &[u8], contact: Box<Contact>) {
+        self.put_contact(key, contact);
+    }
+
+    fn contact_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Infallible> {
+        Ok(sorted_keys(&self.contacts, from, to, limit))
+    }
+
+    fn take_account(&mut self, key: &[u8]) -> Result<Option<Box<Account>>, Infallible> {
+        Ok(self.accounts.remove(key))
+    }
+
+    fn put_account(&mut self, key: &[u8], account: Box<Account>) {
+        self.accounts.insert(key.to_vec(), account);
+    }
+
+    fn keep_account(&mut self, key: &[u8], account: Box<Account>) {
+        self.put_account(key, account);
+    }
+
+    fn account_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Infallible> {
+        Ok(sorted_keys(&self.accounts, from, to, limit))
+    }
+
+    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.rows.get(key).cloned())
+    }
+
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.rows.insert(key, value);
+    }
+
+    fn delete(&mut self, key: Vec<u8>) {
+        self.rows.remove(&key);
+    }
+
+    fn first(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, Infallible> {
+        Ok(range(&self.rows, from, to).next().map(|(key, value)| (key.clone(), value.clone())))
+    }
+
+    fn last(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, Infallible> {
+        Ok(range(&self.rows, from, to).next_back().map(|(key, value)| (key.clone(), value.clone())))
+    }
+}
+
+fn range<'a>(
+    rows: &'a BTreeMap<Vec<u8>, Vec<u8>>,
+    from: &[u8],
+    to: &[u8],
+) -> impl DoubleEndedIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> {
+    use std::ops::Bound::{Excluded, Included};
+    let to = to.max(from);
+    rows.range::<[u8], _>((Included(from), Excluded(to)))
+}
+
+fn sorted_keys<T>(map: &HashMap<Vec<u8>, T>, from: &[u8], to: &[u8], limit: usize) -> Vec<Vec<u8>> {
+    let mut keys: Vec<_> = map.keys().filter(|key| &key[..] >= from && &key[..] < to).cloned().collect();
+    keys.sort_unstable();
+    keys.truncate(limit);
+    keys
+}

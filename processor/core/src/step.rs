@@ -1,0 +1,200 @@
+//! The state machine: a record in, a new state and outputs out.
+//!
+//! [`Machine::apply`] takes the records of a log in order. A tick or a rules record may touch every contact: such work is
+//! done in slices ([`Step::More`], then [`Machine::resume`]), so that a commit can come between, and its cursor is part
+//! of the machine's own record. [`Machine::flush`] comes before every commit. The same log gives the same outputs,
+//! wherever the commits fell (but scores, which are published once a commit).
+
+mod admit;
+mod news;
+mod rebuild;
+mod subject;
+mod visit;
+
+use jiff::Timestamp;
+
+use crate::codec::{Corrupt, Reader, put_bytes, put_time_option, put_uint};
+use crate::keys;
+use crate::output::{Outputs, Topic};
+use crate::publish::{ScoreView, Who};
+use crate::record::Record;
+use crate::rules::Rules;
+use crate::state::State;
+pub use crate::timeline::{Result, StepError};
+use visit::Work;
+
+/// The form of the machine's stored record.
+const VERSION: u8 = 1;
+
+/// Whether a record is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is: the next record may come.
+    Done,
+    /// It is not: commit if you like, then [`Machine::resume`].
+    More,
+}
+
+/// What the machine has done since it was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events that were news.
+    pub events: u64,
+    /// Events that were known already, or of an older revision.
+    pub duplicates: u64,
+    /// Alert changes published.
+    pub alerts: u64,
+    /// Of them, lapses opened for contacts.
+    pub opened: u64,
+}
+
+/// The state machine of one partition.
+#[derive(Debug, Default)]
+pub struct Machine {
+    rules: Rules,
+    generation: u64,
+    /// The last tick.
+    tick: Option<Timestamp>,
+    /// What was due before this was made due by a rules record.
+    backlog_before: Option<Timestamp>,
+    work: Option<Work>,
+    /// No timer is filed before this; `None` while it is not known.
+    next_timer: Option<Timestamp>,
+    /// Records whose scores have changed since the last flush, in order of change.
+    listed: Vec<Vec<u8>>,
+    counts: Counts,
+}
+
+/// The machine at work on one record.
+struct Apply<'a, S, O> {
+    machine: &'a mut Machine,
+    state: &'a mut S,
+    out: &'a mut O,
+}
+
+impl Machine {
+    /// The machine as it was when the state was committed; a new one on an empty state.
+    pub fn load<S: State>(state: &mut S) -> Result<Machine, S> {
+        match state.get(&keys::machine()).map_err(StepError::State)? {
+            Some(value) => Ok(Machine::decode(&value)?),
+            None => Ok(Machine::default()),
+        }
+    }
+
+    /// The last tick.
+    pub fn last_tick(&self) -> Option<Timestamp> {
+        self.tick
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// What has been done since the machine was loaded.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether a record is not finished.
+    pub fn is_unfinished(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Takes the next record of the log. The one before must be finished.
+    pub fn apply<S: State, O: Outputs>(&mut self, record: &Record<'_>, state: &mut S, out: &mut O) -> Result<Step, S> {
+        match record {
+            Record::Event(event) => {
+                Apply { machine: self, state, out }.event(event)?;
+            }
+            Record::Tick(through) => self.begin_tick(*through),
+            Record::Rules(rules) => {
+                // What has changed until now is scored under the rules until now.
+                self.flush(state, out)?;
+                self.begin_rules(rules);
+            }
+        }
+        match self.work {
+            Some(_) => self.resume(state, out),
+            None => Ok(Step::Done),
+        }
+    }
+
+    /// Goes on with an unfinished record, for one slice.
+    pub fn resume<S: State, O: Outputs>(&mut self, state: &mut S, out: &mut O) -> Result<Step, S> {
+        Apply { machine: self, state, out }.slice()
+    }
+
+    /// Publishes the scores that have changed, and stores the machine: to be called before every commit.
+    pub fn flush<S: State, O: Outputs>(&mut self, state: &mut S, out: &mut O) -> Result<(), S> {
+        let mut value = Vec::new();
+        for key in std::mem::take(&mut self.listed) {
+            let awaits_rules = self.awaits_rules(&key);
+            let (account, contact) = keys::names(&key)?;
+            let who = Who { account: &account, contact: &contact };
+            value.clear();
+            let (rules, generation) = (&self.tally_rules().score, self.generation);
+            let exists = if contact.is_empty() {
+                let Some(mut record) = state.take_account(&key).map_err(StepError::State)? else { continue };
+                record.is_listed = false;
+                if awaits_rules {
+                    // It is listed again when the rules reach it.
+                    state.put_account(&key, record);
+                    continue;
+                }
+                ScoreView::of_account(&record, rules).write(who, rules, generation, &mut value);
+                let exists = record.contacts() > 0;
+                state.put_account(&key, record);
+                exists
+            } else {
+                let Some(mut record) = state.take_contact(&key).map_err(StepError::State)? else { continue };
+                record.is_listed = false;
+                ScoreView::of_contact(&record, rules).write(who, rules, generation, &mut value);
+                let exists = record.entries > 0;
+                state.put_contact(&key, record);
+                exists
+            };
+            out.publish(Topic::Scores, &who.score_key(), exists.then_some(&value));
+        }
+        state.put(keys::machine(), self.encode());
+        Ok(())
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        put_uint(&mut out, self.generation);
+        put_time_option(&mut out, self.tick);
+        put_time_option(&mut out, self.backlog_before);
+        put_bytes(&mut out, &rules_json(&self.rules));
+        out.push(u8::from(self.work.is_some()));
+        if let Some(work) = &self.work {
+            work.encode(&mut out);
+        }
+        out
+    }
+
+    fn decode(value: &[u8]) -> std::result::Result<Machine, Corrupt> {
+        let mut reader = Reader::new(value, "machine record");
+        if reader.byte()? != VERSION {
+            return Err(reader.corrupt());
+        }
+        Ok(Machine {
+            generation: reader.uint()?,
+            tick: reader.time_option()?,
+            backlog_before: reader.time_option()?,
+            rules: read_rules(&mut reader)?,
+            work: if reader.byte()? == 0 { None } else { Some(Work::decode(&mut reader)?) },
+            ..Machine::default()
+        })
+    }
+}
+
+fn rules_json(rules: &Rules) -> Vec<u8> {
+    // Rules hold nothing that JSON cannot.
+    serde_json::to_vec(rules).unwrap_or_default()
+}
+
+fn read_rules(reader: &mut Reader<'_>) -> std::result::Result<Rules, Corrupt> {
+    let json = reader.bytes()?;
+    serde_json::from_slice(json).map_err(|_| reader.corrupt())
+}

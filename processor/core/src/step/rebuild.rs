@@ -1,0 +1,334 @@
+//! What is counted, counted again from the timeline: after a record was replaced or taken out, when the best record of an
+//! occasion changes, and under new rules. And the account, summed again from its contacts.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+
+use super::admit::{Counted, Group, meeting, occasion_group};
+use super::subject::{Inherited, Subject};
+use super::visit::Work;
+use super::{Apply, Result, StepError};
+use crate::account::Account;
+use crate::codec::Corrupt;
+use crate::contact::{Contact, Tally};
+use crate::decay::Decay;
+use crate::entry::Entry;
+use crate::event::{Event, Kind, Status};
+use crate::field::Field;
+use crate::keys;
+use crate::output::Outputs;
+use crate::profile::{Profile, Role};
+use crate::rules::{Counts, Rules};
+use crate::spans::Spans;
+use crate::state::State;
+
+/// Keys that are read ahead while an account's contacts are visited.
+const KEYS: usize = 1024;
+
+/// Everything that follows from a timeline, in the making.
+struct Recount<'a> {
+    rules: &'a Rules,
+    contact: &'a str,
+    profile: Profile,
+    spans: Spans,
+    tally: Tally,
+    touches: Vec<Timestamp>,
+    groups: BTreeMap<String, (Group, Option<Counted>)>,
+    /// Planned engagements: when, the entry's place, the occasion's group, and what they count as once passed.
+    planned: Vec<(Timestamp, Vec<u8>, Option<String>, Option<Counted>)>,
+}
+
+impl Recount<'_> {
+    fn entry(&mut self, entry: &Entry) -> std::result::Result<(), Corrupt> {
+        let mut event = entry.event()?;
+        event.contact = self.contact.to_owned().into();
+        match event.kind {
+            Kind::Touch => self.touches.push(event.occurred_at),
+            Kind::Profile => self.profile.merge(&event, &self.rules.priorities),
+            _ => {}
+        }
+        let place = entry.key()?;
+        let occasion = event.text(Field::Occasion).filter(|_| event.kind == Kind::Engagement).map(occasion_group);
+        if let Some(name) = &occasion {
+            let (group, _) = self.groups.entry(name.clone()).or_default();
+            let is_planned = event.status() == Status::Planned;
+            group.is_planned |= is_planned;
+            group.is_settled |= !is_planned;
+        }
+        if let Some(counted) = Counted::of(&event) {
+            self.count(counted, &place);
+        }
+        self.plan(&event, place, occasion);
+        Ok(())
+    }
+
+    fn plan(&mut self, event: &Event<'_>, place: Vec<u8>, occasion: Option<String>) {
+        let is_planned = event.kind == Kind::Engagement && event.status() == Status::Planned;
+        if let Some(at) = event.time(Field::ScheduledFor).filter(|_| is_planned) {
+            self.planned.push((at, place, occasion, meeting(event)));
+        }
+    }
+
+    fn count(&mut self, counted: Counted, place: &[u8]) {
+        self.see(&counted);
+        let weight = counted.class_weight(self.rules);
+        match &counted.group {
+            None => self.score(&counted),
+            Some(name) => {
+                let (group, best) = self.groups.entry(name.clone()).or_default();
+                if group.is_better(weight, place) {
+                    group.best = Some((weight, place.to_vec()));
+                    *best = Some(counted);
+                }
+            }
+        }
+    }
+
+    /// What each record counts for, whatever its group.
+    fn see(&mut self, counted: &Counted) {
+        if self.rules.lapse.counts.contains(&counted.class) {
+            self.spans.add(counted.at);
+        }
+        if counted.class == Counts::TwoWay {
+            self.tally.last_two_way = self.tally.last_two_way.max(Some(counted.at));
+        }
+    }
+
+    fn score(&mut self, counted: &Counted) {
+        let decay = Decay::new(self.rules.score.half_life_s);
+        self.tally.add(&counted.vehicle, counted.weight(self.rules), counted.at, decay);
+    }
+
+    /// After the last entry: what depends on all of them.
+    fn finish(&mut self, tick: Option<Timestamp>) {
+        for best in self.groups.values().filter_map(|(_, best)| best.clone()).collect::<Vec<_>>() {
+            self.score(&best);
+        }
+        for (at, place, group, counted) in std::mem::take(&mut self.planned) {
+            let has_passed = tick.is_some_and(|tick| at < tick);
+            let is_settled =
+                group.as_ref().is_some_and(|name| self.groups.get(name).is_some_and(|(group, _)| group.is_settled));
+            if !has_passed {
+                self.planned.push((at, place, group, counted));
+            } else if let Some(counted) = counted.filter(|_| !is_settled) {
+                self.see(&counted);
+                self.score(&counted);
+            }
+        }
+    }
+}
+
+impl<S: State, O: Outputs> Apply<'_, S, O> {
+    /// Counts a contact again and tells what differs.
+    pub fn rebuild(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
+        if subject.who.contact.is_empty() {
+            return self.rebuild_account_profile(subject);
+        }
+        let clock = subject.clock(self.machine);
+        let were = subject.contact.watch.standing(&subject.contact.spans, &clock);
+        let rules = self.machine.rules.clone();
+        let before = self.recount(subject, &rules)?;
+        let clock = subject.clock(self.machine);
+        let (contact, mut news) = (&mut *subject.contact, Vec::new());
+        contact.watch.changed(&were, &contact.spans, &clock, &mut news);
+        subject.contact_news.extend(news);
+        self.recount_account(subject, &before)
+    }
+
+    /// What happened to the account itself has changed: its profile is merged again.
+    fn rebuild_account_profile(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
+        subject.see_contact();
+        let mut profile = Profile::default();
+        let priorities = self.machine.rules.priorities.clone();
+        let mut corrupt = None;
+        subject.timeline(self.state).scan(&[], |entry| {
+            match entry.event() {
+                Ok(event) if event.kind == Kind::Profile => profile.merge(&event, &priorities),
+                Ok(_) => {}
+                Err(error) => corrupt = Some(error),
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let Some(corrupt) = corrupt {
+            return Err(corrupt.into());
+        }
+        self.change_account_profile(subject, |account| account.profile = profile);
+        Ok(())
+    }
+
+    /// Counts a contact again under these rules; returns it as it was.
+    pub fn recount(&mut self, subject: &mut Subject<'_>, rules: &Rules) -> Result<Contact, S> {
+        subject.see_contact();
+        let mut recount = Recount {
+            rules,
+            contact: subject.who.contact,
+            profile: Profile::default(),
+            spans: Spans::default(),
+            tally: Tally::default(),
+            touches: Vec::new(),
+            groups: BTreeMap::new(),
+            planned: Vec::new(),
+        };
+        let mut corrupt = None;
+        subject.timeline(self.state).scan(&[], |entry| match recount.entry(entry) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                corrupt = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        if let Some(corrupt) = corrupt {
+            return Err(corrupt.into());
+        }
+        recount.finish(self.machine.tick);
+        self.write_rows(&subject.contact_key, &recount)?;
+        let before = Contact { recent: Vec::new(), ..(*subject.contact).clone() };
+        let contact = &mut *subject.contact;
+        let last = recount.spans.last();
+        contact.touches_since = recount.touches.iter().filter(|at| last.is_none_or(|last| **at > last)).count() as u64;
+        contact.planned = recount.planned.len() as u64;
+        (contact.profile, contact.spans, contact.tally) = (recount.profile, recount.spans, recount.tally);
+        Ok(before)
+    }
+
+    /// Writes the rows of the groups and of what is planned anew.
+    fn write_rows(&mut self, contact_key: &[u8], recount: &Recount<'_>) -> Result<(), S> {
+        for table in [keys::table::OCCASION, keys::table::PLANNED] {
+            let mut from = keys::of_contact(table, contact_key);
+            let to = keys::end_of(&from);
+            while let Some((key, _)) = self.state.first(&from, &to).map_err(StepError::State)? {
+                from = keys::after(&key);
+                self.state.delete(key);
+            }
+        }
+        for (name, (group, _)) in &recount.groups {
+            self.state.put(keys::occasion(contact_key, name), group.encode());
+        }
+        for (at, place, ..) in &recount.planned {
+            self.state.put(keys::planned(contact_key, *at, place), Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Brings the account up to date with a contact that was counted again.
+    fn recount_account(&mut self, subject: &mut Subject<'_>, before: &Contact) -> Result<(), S> {
+        let contact = &subject.contact;
+        let has_same_role = contact.profile.role() == before.profile.role();
+        let has_same_times = contact.spans == before.spans && contact.tally.as_of == before.tally.as_of;
+        if contact.entries == 0 || !has_same_role || !has_same_times {
+            return self.rebuild_account(subject);
+        }
+        if contact.tally == before.tally {
+            return Ok(());
+        }
+        subject.see_account();
+        let (contact, account) = (&subject.contact, &mut subject.account);
+        account.engagements = account.engagements + contact.tally.engagements - before.tally.engagements;
+        let decay = Decay::new(self.machine.rules.score.half_life_s);
+        let shift = decay.shift(contact.tally.landmark, account.landmark);
+        let difference = contact.tally.points() - before.tally.points();
+        account.roles[contact.profile.role() as usize].points += difference * shift;
+        Ok(())
+    }
+
+    /// Sums an account again from all of its contacts.
+    pub fn rebuild_account(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
+        let decay = Decay::new(self.machine.rules.score.half_life_s);
+        let mut sum = Account::default();
+        sum.join(&subject.contact, decay);
+        self.join_all(&mut sum, subject.who.account, &subject.contact_key, decay)?;
+        self.change_account(subject, |account| {
+            account.empty();
+            take_sums(account, sum);
+        });
+        Ok(())
+    }
+
+    /// Joins all contacts of an account but one.
+    pub fn join_all(&mut self, sum: &mut Account, account: &str, but: &[u8], decay: Decay) -> Result<(), S> {
+        let (mut from, to) = keys::contacts_of(account);
+        loop {
+            let keys = self.state.contact_keys(&from, &to, KEYS).map_err(StepError::State)?;
+            let Some(last) = keys.last() else { return Ok(()) };
+            from = keys::after(last);
+            for key in keys.iter().filter(|key| key.as_slice() != but) {
+                let Some(contact) = self.state.take_contact(key).map_err(StepError::State)? else { continue };
+                if !keys::names(key)?.1.is_empty() {
+                    sum.join(&contact, decay);
+                }
+                self.state.keep_contact(key, contact);
+            }
+        }
+    }
+
+    /// Changes an account in a way that may change its silences, and tells what differs.
+    pub fn change_account(&mut self, subject: &mut Subject<'_>, change: impl FnOnce(&mut Account)) {
+        let clock = subject.account_clock(self.machine);
+        let were = subject.account.watch.standing(subject.account.relevant(), &clock);
+        subject.see_account();
+        change(&mut subject.account);
+        let clock = subject.account_clock(self.machine);
+        let (account, mut news) = (&mut *subject.account, Vec::new());
+        let mut watch = std::mem::take(&mut account.watch);
+        watch.changed(&were, account.relevant(), &clock, &mut news);
+        account.watch = watch;
+        subject.account_news.extend(news);
+    }
+
+    /// Changes an account's profile; the contacts that inherit from it are work for the slices to come.
+    pub fn change_account_profile(&mut self, subject: &mut Subject<'_>, change: impl FnOnce(&mut Account)) {
+        let inherited = Inherited::of(&subject.account.profile);
+        self.change_account(subject, change);
+        if Inherited::of(&subject.account.profile) != inherited && subject.account.contacts() > 0 {
+            self.machine.work = Some(Work::heirs(subject.who.account, inherited));
+        }
+    }
+
+    /// Moves a contact from one role to another in its account's sums.
+    pub fn change_role(&mut self, subject: &mut Subject<'_>, role: Role) -> Result<(), S> {
+        let new_role = subject.contact.profile.role();
+        if role.is_line() && !new_role.is_line() {
+            return self.rebuild_account(subject);
+        }
+        let decay = Decay::new(self.machine.rules.score.half_life_s);
+        let (points, landmark) = (subject.contact.tally.points(), subject.contact.tally.landmark);
+        let spans = (!role.is_line() && new_role.is_line()).then(|| subject.contact.spans.clone());
+        self.change_account(subject, |account| {
+            let points = if points > 0.0 { points * decay.shift(landmark, account.landmark) } else { 0.0 };
+            account.roles[role as usize].contacts -= 1;
+            account.roles[role as usize].points -= points;
+            account.roles[new_role as usize].contacts += 1;
+            account.roles[new_role as usize].points += points;
+            if let Some(spans) = spans {
+                account.line.merge(&spans);
+            }
+        });
+        Ok(())
+    }
+
+    /// Counts the touches after the last counted engagement, which has just changed.
+    pub fn recount_touches(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
+        let last = subject.contact.spans.last();
+        let from = last.map(|last| keys::entry(last, "", "")).unwrap_or_default();
+        let mut touches = 0;
+        subject.timeline(self.state).scan(&from, |entry| {
+            let is_after = last.is_none_or(|last| entry.at() > last);
+            touches += u64::from(is_after && entry.kind() == Some(Kind::Touch));
+            ControlFlow::Continue(())
+        })?;
+        subject.contact.touches_since = touches;
+        Ok(())
+    }
+}
+
+/// Puts another account's sums into an emptied one.
+pub(super) fn take_sums(account: &mut Account, sum: Account) {
+    account.roles = sum.roles;
+    account.landmark = sum.landmark;
+    account.as_of = sum.as_of;
+    account.engagements = sum.engagements;
+    account.all = sum.all;
+    account.line = sum.line;
+}
