@@ -1,0 +1,379 @@
+//! The state of one partition, in a RocksDB directory of its own.
+//!
+//! [`Store`] is the core's [`State`]: contacts and accounts are decoded in a [`Cache`], all other rows go through an
+//! [`Overlay`]. Nothing reaches the database before [`Store::commit`], which writes all that has changed in one batch
+//! together with the journal's position; [`Store::abort`] forgets all that has changed. So the database is always the state
+//! at the position that stands in it, and the store is that plus the batch.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rocksdb::{DB, DBPinnableSlice, WriteBatch, WriteOptions};
+use touchline_core::account::Account;
+use touchline_core::codec::Corrupt;
+use touchline_core::contact::Contact;
+use touchline_core::state::{Row, State};
+
+use crate::cache::{Cache, Known, Packed};
+use crate::options::Memory;
+use crate::outputs::OutputBatch;
+use crate::overlay::{Direction, Overlay, merge, range};
+use crate::{Outbox, StoreError, keys};
+
+/// What the rows look like. Another number is another state: rows are not converted, but made again from the log.
+pub const SCHEMA: u32 = 1;
+
+/// Rows changed by one batch take no more than this in memory before it has to be committed.
+const OVERLAY_BYTES: usize = 32 << 20;
+
+/// What a commit survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The loss of power, once it has returned.
+    Synced,
+    /// The end of the process. The loss of power takes the newest commits, whole ones.
+    Logged,
+    /// Neither, until [`Store::flush`]: for a journal that has it all and can be read again from the last position kept.
+    Unlogged,
+}
+
+/// One partition's state.
+pub struct Store {
+    db: Arc<DB>,
+    contacts: Cache<Contact>,
+    accounts: Cache<Account>,
+    rows: Overlay,
+    outbox: Outbox,
+    /// No event is held before this key: what has been released need not be walked over again.
+    held_from: Vec<u8>,
+    /// Records are encoded here.
+    scratch: Vec<u8>,
+    /// What the last batch took, which the next one will, too.
+    batch_bytes: usize,
+}
+
+impl Store {
+    /// Opens the state in a directory, or begins one there.
+    pub fn open(path: &Path, memory: &Memory) -> Result<Store, StoreError> {
+        let db = DB::open(&memory.options(), path).map_err(|error| StoreError::of(path, error))?;
+        Store::with(db, memory)
+    }
+
+    /// Opens the state in a directory as it was last committed, to look at it; also while another process has it open.
+    /// [`Store::commit`] fails.
+    pub fn open_read_only(path: &Path, memory: &Memory) -> Result<Store, StoreError> {
+        if !path.join("CURRENT").exists() {
+            return Err(StoreError::Missing { path: path.to_path_buf() });
+        }
+        let mut options = memory.options();
+        options.create_if_missing(false);
+        let db = DB::open_for_read_only(&options, path, false).map_err(|error| StoreError::of(path, error))?;
+        Store::with(db, memory)
+    }
+
+    fn with(db: DB, memory: &Memory) -> Result<Store, StoreError> {
+        let db = Arc::new(db);
+        let state = identify(&db)?;
+        Ok(Store {
+            outbox: Outbox::open(db.clone(), state)?,
+            db,
+            contacts: Cache::new(memory.contacts()),
+            accounts: Cache::new(memory.accounts()),
+            rows: Overlay::default(),
+            held_from: Vec::new(),
+            scratch: Vec::new(),
+            batch_bytes: 0,
+        })
+    }
+
+    /// The journal's position as of the last commit; `None` before the first.
+    pub fn position(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.stored(&keys::POSITION)?.map(|value| value.to_vec()))
+    }
+
+    /// What was published, for sinks.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Writes all that has changed, `position`, and into the outbox `outputs`: everything or nothing. After an error
+    /// [`Store::abort`] is due.
+    pub fn commit(
+        &mut self,
+        position: &[u8],
+        outputs: Option<&OutputBatch>,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        // In the order of tables, and by key in each: inserting into the memtable is cheaper when the neighbour is warm.
+        let mut batch = WriteBatch::with_capacity_bytes(self.batch_bytes);
+        add_records(&mut batch, &mut self.accounts, &mut self.scratch);
+        add_records(&mut batch, &mut self.contacts, &mut self.scratch);
+        for (key, value) in self.rows.iter() {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        batch.put(keys::POSITION, position);
+        self.batch_bytes = batch.size_in_bytes();
+        let mut options = WriteOptions::new();
+        options.set_sync(durability == Durability::Synced);
+        options.disable_wal(durability == Durability::Unlogged);
+        self.outbox.commit(batch, outputs, &options)?;
+        self.contacts.settle();
+        self.accounts.settle();
+        self.rows.clear();
+        Ok(())
+    }
+
+    /// Forgets all that has changed since the last commit.
+    pub fn abort(&mut self) {
+        self.contacts.discard_dirty();
+        self.accounts.discard_dirty();
+        self.rows.clear();
+        self.held_from.clear();
+    }
+
+    /// Whether the batch should be committed soon: what has changed cannot leave memory before.
+    pub fn is_full(&self) -> bool {
+        fn is_half<T: Packed>(cache: &Cache<T>) -> bool {
+            cache.pinned_bytes() > cache.bound() / 2
+        }
+        is_half(&self.contacts) || is_half(&self.accounts) || self.rows.bytes() > OVERLAY_BYTES
+    }
+
+    /// What the decoded records take, for a gauge.
+    pub fn cached_bytes(&self) -> usize {
+        self.contacts.bytes() + self.accounts.bytes()
+    }
+
+    /// Brings everything committed onto the disk, for [`Durability::Unlogged`] and before a clean end.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(|error| self.failed(error))
+    }
+
+    /// Keeps an event until its time has come.
+    pub(crate) fn hold(&mut self, at: Timestamp, raw: Vec<u8>) -> Result<(), StoreError> {
+        let number = match self.get(&keys::HELD_NEXT)? {
+            Some(value) => {
+                keys::read_sequence(&value, 0).map_err(|corrupt| StoreError::row(&keys::HELD_NEXT, corrupt))?
+            }
+            None => 0,
+        };
+        let key = keys::held(at, number);
+        if key < self.held_from {
+            self.held_from.clone_from(&key);
+        }
+        self.rows.set(key, Some(raw));
+        self.rows.set(keys::HELD_NEXT.to_vec(), Some((number + 1).to_be_bytes().to_vec()));
+        Ok(())
+    }
+
+    /// Lets go of a held event, which is being applied.
+    pub(crate) fn release(&mut self, key: HeldKey) {
+        if key.0 > self.held_from {
+            self.held_from.clone_from(&key.0);
+        }
+        self.rows.set(key.0, None);
+    }
+
+    /// The first event held at or before `through`.
+    pub(crate) fn first_held(&mut self, through: Timestamp) -> Result<Option<Held>, StoreError> {
+        let (from, to) = keys::held_through(through);
+        let from = from.max(self.held_from.clone());
+        let Some((key, raw)) = self.first(&from, &to)? else { return Ok(None) };
+        let (at, _) = keys::read_held(&key).map_err(|corrupt| StoreError::row(&key, corrupt))?;
+        Ok(Some(Held { key: HeldKey(key), at, raw }))
+    }
+
+    pub(crate) fn db(&self) -> &DB {
+        &self.db
+    }
+
+    pub(crate) fn stored(&self, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
+        self.db.get_pinned(key).map_err(|error| self.failed(error))
+    }
+
+    pub(crate) fn failed(&self, error: rocksdb::Error) -> StoreError {
+        StoreError::of(self.db.path(), error)
+    }
+}
+
+/// An event that waits for its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// To be given back when the event is applied: [`crate::Input::Record`].
+    pub key: HeldKey,
+    /// When it occurred.
+    pub at: Timestamp,
+    /// As it came.
+    pub raw: Vec<u8>,
+}
+
+/// Names a held event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldKey(Vec<u8>);
+
+impl State for Store {
+    type Error = StoreError;
+
+    fn take_contact(&mut self, key: &[u8]) -> Result<Option<Box<Contact>>, StoreError> {
+        take(&self.db, &mut self.contacts, key)
+    }
+
+    fn put_contact(&mut self, key: &[u8], contact: Box<Contact>) {
+        self.contacts.put(key, contact);
+    }
+
+    fn keep_contact(&mut self, key: &[u8], contact: Box<Contact>) {
+        self.contacts.keep(key, contact);
+    }
+
+    fn contact_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        record_keys(&self.db, &mut self.contacts, from, to, limit)
+    }
+
+    fn take_account(&mut self, key: &[u8]) -> Result<Option<Box<Account>>, StoreError> {
+        take(&self.db, &mut self.accounts, key)
+    }
+
+    fn put_account(&mut self, key: &[u8], account: Box<Account>) {
+        self.accounts.put(key, account);
+    }
+
+    fn keep_account(&mut self, key: &[u8], account: Box<Account>) {
+        self.accounts.keep(key, account);
+    }
+
+    fn account_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        record_keys(&self.db, &mut self.accounts, from, to, limit)
+    }
+
+    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.rows.get(key) {
+            Some(value) => Ok(value.map(<[u8]>::to_vec)),
+            None => Ok(self.stored(key)?.map(|value| value.to_vec())),
+        }
+    }
+
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.rows.set(key, Some(value));
+    }
+
+    fn delete(&mut self, key: Vec<u8>) {
+        self.rows.set(key, None);
+    }
+
+    fn first(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, StoreError> {
+        self.rows.first(&self.db, from, to).map_err(|error| StoreError::of(self.db.path(), error))
+    }
+
+    fn last(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, StoreError> {
+        self.rows.last(&self.db, from, to).map_err(|error| self.failed(error))
+    }
+}
+
+impl Packed for Contact {
+    fn decode(bytes: &[u8]) -> Result<Contact, Corrupt> {
+        Contact::decode(bytes)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        Contact::encode(self, out);
+    }
+
+    fn heap_bytes(&self) -> usize {
+        Contact::heap_bytes(self)
+    }
+}
+
+impl Packed for Account {
+    fn decode(bytes: &[u8]) -> Result<Account, Corrupt> {
+        Account::decode(bytes)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        Account::encode(self, out);
+    }
+
+    fn heap_bytes(&self) -> usize {
+        Account::heap_bytes(self)
+    }
+}
+
+fn take<T: Packed>(db: &DB, cache: &mut Cache<T>, key: &[u8]) -> Result<Option<Box<T>>, StoreError> {
+    match cache.take(key) {
+        Known::Here(record) => return Ok(Some(record)),
+        Known::Gone => return Ok(None),
+        Known::Unknown => {}
+    }
+    let Some(bytes) = db.get_pinned(key).map_err(|error| StoreError::of(db.path(), error))? else { return Ok(None) };
+    let record = T::decode(&bytes).map_err(|corrupt| StoreError::row(key, corrupt))?;
+    cache.taken_elsewhere(key);
+    Ok(Some(Box::new(record)))
+}
+
+fn record_keys<T: Packed>(
+    db: &DB,
+    cache: &mut Cache<T>,
+    from: &[u8],
+    to: &[u8],
+    limit: usize,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut found = Vec::new();
+    if from >= to || limit == 0 {
+        return Ok(found);
+    }
+    let changes = cache.dirty_range(from, to).map(|(key, record)| (key, record.map(|_| &[][..])));
+    let collected = merge(db, from, to, Direction::Forward, changes, |key, _| {
+        found.push(key.to_vec());
+        if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    collected.map_err(|error| StoreError::of(db.path(), error))?;
+    Ok(found)
+}
+
+fn add_records<T: Packed>(batch: &mut WriteBatch, cache: &mut Cache<T>, scratch: &mut Vec<u8>) {
+    for (key, record) in cache.dirty() {
+        match record {
+            Some(record) => {
+                scratch.clear();
+                record.encode(scratch);
+                batch.put(key, &*scratch);
+            }
+            None => batch.delete(key),
+        }
+    }
+}
+
+/// Which state this is; a new one gets a name at random.
+fn identify(db: &DB) -> Result<u64, StoreError> {
+    let path = db.path();
+    let failed = |error| StoreError::of(path, error);
+    if let Some(value) = db.get_pinned(keys::IDENTITY).map_err(failed)? {
+        let (schema, state) = value.split_first_chunk().ok_or(StoreError::Foreign { path: path.to_path_buf() })?;
+        let found = u32::from_be_bytes(*schema);
+        if found != SCHEMA {
+            return Err(StoreError::Schema { path: path.to_path_buf(), found, expected: SCHEMA });
+        }
+        return keys::read_sequence(state, 0).map_err(|corrupt| StoreError::row(&keys::IDENTITY, corrupt));
+    }
+    let rows = range(db, &[0], &[u8::MAX], Direction::Forward);
+    rows.status().map_err(failed)?;
+    if rows.valid() {
+        return Err(StoreError::Foreign { path: path.to_path_buf() });
+    }
+    let state = random();
+    let mut options = WriteOptions::new();
+    options.set_sync(true);
+    let value = [&SCHEMA.to_be_bytes()[..], &state.to_be_bytes()].concat();
+    db.put_opt(keys::IDENTITY, value, &options).map_err(failed)?;
+    Ok(state)
+}
+
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
