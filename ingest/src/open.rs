@@ -1,0 +1,306 @@
+//! A path → its decompressed bytes.
+//!
+//! Compression is told by the first bytes, never by the name. Compressed bytes are decompressed on a thread of their
+//! own, a few chunks ahead. What is followed says [`ErrorKind::WouldBlock`] where there is no more for now.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::input::InputError;
+use crate::position::HEAD_BYTES;
+
+/// The name of standard input.
+pub(crate) const STDIN: &str = "-";
+/// What is decompressed at a time: a chunk costs a wake-up, so that many lines should come with it.
+const CHUNK_BYTES: usize = 1024 * 1024;
+/// How many chunks are decompressed ahead: enough that neither side waits for the other's hiccups.
+const CHUNKS_AHEAD: usize = 4;
+/// The longest of the first bytes below.
+const MAGIC_BYTES: usize = 4;
+const GZIP: &[u8] = b"\x1f\x8b";
+const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
+/// `5x 2a 4d 18`, with which parallel compressors begin.
+const ZSTD_SKIPPABLE: &[u8] = b"\x2a\x4d\x18";
+/// Files that are no text, whatever their name says.
+const FOREIGN: [(&[u8], &str); 6] = [
+    (b"PK\x03\x04", "a zip archive (a workbook of a spreadsheet is one); unpack it, or save it as CSV"),
+    (b"BZh9", "compressed by bzip2; compress it by gzip or zstd"),
+    (b"\xfd7zX", "compressed by xz; compress it by gzip or zstd"),
+    (b"PAR1", "a Parquet file; write it as JSON Lines or CSV"),
+    (b"\xff\xfe", "UTF-16 text; write it as UTF-8"),
+    (b"\xfe\xff", "UTF-16 text; write it as UTF-8"),
+];
+
+/// An open path.
+pub(crate) struct Opened {
+    pub reader: Box<dyn Read + Send>,
+    /// The same open file, to be asked and moved; reading goes through `reader`.
+    pub file: File,
+    pub shape: Shape,
+    /// Bytes read so far, before decompression.
+    pub read: Arc<AtomicU64>,
+    /// The first [`HEAD_BYTES`] of a regular file, before decompression.
+    pub head: Vec<u8>,
+}
+
+/// What can be done with an open path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// A regular file of text: can be moved in.
+    Plain,
+    /// The same, and may grow.
+    Growing,
+    /// A regular file that is compressed: goes forward only.
+    Compressed,
+    /// A pipe, a terminal or standard input: goes forward only, once.
+    Stream,
+    /// The same, looked at without waiting.
+    LiveStream,
+}
+
+/// Opens a path. With `follow`, a regular file of text and a stream do not end.
+pub(crate) fn open(path: &Path, follow: bool) -> Result<Opened, InputError> {
+    let fail = |source| InputError::Open { path: path.to_owned(), source };
+    let file = if path.as_os_str() == STDIN {
+        File::from(io::stdin().as_fd().try_clone_to_owned().map_err(fail)?)
+    } else {
+        File::open(path).map_err(fail)?
+    };
+    let kind = file.metadata().map_err(fail)?.file_type();
+    if kind.is_dir() {
+        return Err(InputError::Directory { path: path.to_owned() });
+    }
+    let is_regular = kind.is_file() && path.as_os_str() != STDIN;
+    let opened = if is_regular { regular(file, follow) } else { stream(file, follow) };
+    opened.map_err(|error| match error.downcast::<Foreign>() {
+        Ok(Foreign(what)) => InputError::Foreign { path: path.to_owned(), what },
+        Err(source) => fail(source),
+    })
+}
+
+/// A kind of file that cannot be read here.
+#[derive(Debug, thiserror::Error)]
+#[error("it is {0}")]
+struct Foreign(&'static str);
+
+fn regular(mut file: File, follow: bool) -> io::Result<Opened> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    file.rewind()?;
+    let read = Arc::new(AtomicU64::new(0));
+    let counted = Counted { file: file.try_clone()?, read: Arc::clone(&read) };
+    let (reader, shape) = match decompressed(&head, counted)? {
+        Ok(decoder) => (decoder, Shape::Compressed),
+        Err(plain) if follow => (Box::new(Growing(plain)) as Box<dyn Read + Send>, Shape::Growing),
+        Err(plain) => (Box::new(plain) as Box<dyn Read + Send>, Shape::Plain),
+    };
+    Ok(Opened { reader, file, shape, read, head })
+}
+
+fn stream(file: File, follow: bool) -> io::Result<Opened> {
+    let read = Arc::new(AtomicU64::new(0));
+    let mut counted = Counted { file: file.try_clone()?, read: Arc::clone(&read) };
+    if follow {
+        let reader = Box::new(Live { counted, begun: false });
+        return Ok(Opened { reader, file, shape: Shape::LiveStream, read, head: Vec::new() });
+    }
+    let mut first = Vec::with_capacity(MAGIC_BYTES);
+    counted.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut first)?;
+    let whole = io::Cursor::new(first.clone()).chain(counted);
+    let reader = match decompressed(&first, whole)? {
+        Ok(decoder) => decoder,
+        Err(plain) => Box::new(plain),
+    };
+    Ok(Opened { reader, file, shape: Shape::Stream, read, head: Vec::new() })
+}
+
+/// The decompressed bytes, read ahead; or the reader as it was, if `first` bytes are no compressor's.
+fn decompressed<R: Read + Send + 'static>(first: &[u8], reader: R) -> io::Result<Result<Box<dyn Read + Send>, R>> {
+    if let Some((_, what)) = FOREIGN.into_iter().find(|(magic, _)| first.starts_with(magic)) {
+        return Err(io::Error::other(Foreign(what)));
+    }
+    Ok(if first.starts_with(GZIP) {
+        Ok(Box::new(Readahead::new(flate2::read::MultiGzDecoder::new(reader))))
+    } else if is_zstd(first) {
+        Ok(Box::new(Readahead::new(zstd::stream::read::Decoder::new(reader)?)))
+    } else {
+        Err(reader)
+    })
+}
+
+fn is_zstd(first: &[u8]) -> bool {
+    let skippable = first.split_first().filter(|(byte, _)| (0x50..0x60).contains(*byte));
+    first.starts_with(ZSTD) || skippable.is_some_and(|(_, rest)| rest.starts_with(ZSTD_SKIPPABLE))
+}
+
+/// Counts what is read.
+struct Counted {
+    file: File,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.file.read(buffer)?;
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// A regular file that may grow: its end is no end.
+struct Growing(Counted);
+
+impl Read for Growing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            bytes => Ok(bytes),
+        }
+    }
+}
+
+/// A stream that is looked at without waiting. It ends when its writer closes it.
+struct Live {
+    counted: Counted,
+    begun: bool,
+}
+
+impl Read for Live {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if poll(&mut [PollFd::new(&self.counted.file, PollFlags::IN)], Some(&at_once))? == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let bytes = self.counted.read(buffer)?;
+        let first = &buffer[..bytes];
+        if !std::mem::replace(&mut self.begun, true) && (first.starts_with(GZIP) || is_zstd(first)) {
+            return Err(io::Error::other("a compressed stream cannot be followed; decompress it before it comes here"));
+        }
+        Ok(bytes)
+    }
+}
+
+/// A reader on a thread of its own, a few chunks ahead. The thread starts with the first read, and ends when this is
+/// dropped or with its reader.
+struct Readahead<R> {
+    idle: Option<R>,
+    thread: Option<Thread>,
+    chunk: Vec<u8>,
+    filled: usize,
+    given: usize,
+}
+
+struct Thread {
+    chunks: Receiver<Chunk>,
+    /// Chunks that have been read go back to be filled again.
+    spent: SyncSender<Vec<u8>>,
+}
+
+enum Chunk {
+    Bytes(Vec<u8>, usize),
+    Failed(io::Error),
+    End,
+}
+
+impl<R: Read + Send + 'static> Readahead<R> {
+    fn new(reader: R) -> Readahead<R> {
+        Readahead { idle: Some(reader), thread: None, chunk: Vec::new(), filled: 0, given: 0 }
+    }
+
+    fn start(reader: R) -> io::Result<Thread> {
+        let (sender, chunks) = sync_channel(CHUNKS_AHEAD);
+        // Room for all chunks there are: the ones in the channel, the one being filled and the one being read.
+        let (spent, receiver) = sync_channel(CHUNKS_AHEAD + 2);
+        std::thread::Builder::new()
+            .name("touchline-decompress".to_owned())
+            .spawn(move || read_ahead(reader, &sender, &receiver))?;
+        Ok(Thread { chunks, spent })
+    }
+
+    /// Waits for the next chunk; `false` at the end.
+    fn advance(&mut self) -> io::Result<bool> {
+        if let Some(reader) = self.idle.take() {
+            self.thread = Some(Self::start(reader)?);
+        }
+        let Some(thread) = &self.thread else { return Ok(false) };
+        match thread.chunks.recv() {
+            Ok(Chunk::Bytes(chunk, filled)) => {
+                let spent = std::mem::replace(&mut self.chunk, chunk);
+                (self.filled, self.given) = (filled, 0);
+                if !spent.is_empty() {
+                    // The thread may have ended.
+                    let _ = thread.spent.try_send(spent);
+                }
+                Ok(true)
+            }
+            Ok(Chunk::Failed(error)) => Err(error),
+            Ok(Chunk::End) => {
+                self.thread = None;
+                Ok(false)
+            }
+            // It never leaves without a word: an end that is none would lose the rest.
+            Err(_) => Err(io::Error::other("the thread that decompresses has died")),
+        }
+    }
+}
+
+/// Reads to the end or the first error, or until nobody wants it.
+fn read_ahead(mut reader: impl Read, chunks: &SyncSender<Chunk>, spent: &Receiver<Vec<u8>>) {
+    loop {
+        let mut chunk = spent.try_recv().unwrap_or_else(|_| vec![0; CHUNK_BYTES]);
+        let (mut filled, mut failed) = (0, None);
+        while filled < chunk.len() && failed.is_none() {
+            match reader.read(&mut chunk[filled..]) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        let is_last = filled < chunk.len();
+        if filled > 0 && chunks.send(Chunk::Bytes(chunk, filled)).is_err() {
+            return;
+        }
+        if is_last || failed.is_some() {
+            // Nobody wants it if this fails.
+            let _ = chunks.send(failed.map_or(Chunk::End, Chunk::Failed));
+            return;
+        }
+    }
+}
+
+impl<R: Read + Send + 'static> Read for Readahead<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.filled && !self.advance()? {
+            return Ok(0);
+        }
+        let bytes = (&self.chunk[self.given..self.filled]).read(buffer)?;
+        self.given += bytes;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decompressor_that_dies_is_no_end() {
+        struct Dying;
+        impl Read for Dying {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                // As a panic does, without its message in the test's output.
+                std::panic::resume_unwind(Box::new("dead"))
+            }
+        }
+        let error = Readahead::new(Dying).read(&mut [0; 9]).unwrap_err();
+        assert_eq!(error.to_string(), "the thread that decompresses has died");
+    }
+}
