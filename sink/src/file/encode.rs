@@ -1,0 +1,180 @@
+//! What a batch is in files and rows. Pure.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use memchr::memmem;
+use serde::Deserialize;
+use touchline_core::output::Topic;
+
+use super::APPENDED;
+use super::index::Table;
+use crate::sink::Change;
+
+/// The value of `fact` that makes a row of `lapses.csv`.
+const LAPSE_EPISODE: &str = "lapse_episode";
+/// The bytes that a fact with it cannot be without: most facts need not be parsed to see that they have none.
+const LAPSE_EPISODE_QUOTED: &[u8] = b"\"lapse_episode\"";
+
+/// The latest value of every key that a batch changes; `None` removes it.
+pub type Latest<'a> = BTreeMap<(Table, &'a [u8]), Option<&'a [u8]>>;
+
+/// A batch, sorted into where it goes.
+pub struct Rows<'a> {
+    /// Lines for the files that are appended to, in the order of [`APPENDED`].
+    pub lines: [Vec<u8>; APPENDED.len()],
+    /// The first sequence that these files then do not have.
+    pub next: [u64; APPENDED.len()],
+    /// Rows of the files that hold the latest.
+    pub latest: Latest<'a>,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of these changes, for files whose first missing sequences are `next`.
+    pub fn of(changes: &'a [Change], next: [u64; APPENDED.len()]) -> Rows<'a> {
+        let [mut next_alert, mut next_dead_letter] = next;
+        let (mut alerts, mut dead_letters, mut latest) = (Vec::new(), Vec::new(), Latest::new());
+        for change in changes {
+            let (key, value) = (change.key.as_slice(), change.value.as_deref());
+            match change.topic {
+                Topic::Alerts => append(&mut alerts, &mut next_alert, change),
+                Topic::DeadLetters => append(&mut dead_letters, &mut next_dead_letter, change),
+                Topic::Scores => drop(latest.insert((Table::Scores, key), value)),
+                Topic::Facts => drop(latest.insert((Table::Facts, key), value)),
+            }
+        }
+        Rows { lines: [alerts, dead_letters], next: [next_alert, next_dead_letter], latest }
+    }
+}
+
+/// Adds the change's line, unless the feed repeats what is there already.
+fn append(lines: &mut Vec<u8>, next: &mut u64, change: &Change) {
+    if change.sequence < *next {
+        return;
+    }
+    *next = change.sequence.saturating_add(1);
+    if let Some(value) = &change.value {
+        lines.extend_from_slice(value);
+        lines.push(b'\n');
+    }
+}
+
+/// A row of `lapses.csv`. The fact's key fixes the first three columns, being their hash.
+#[derive(Debug, Deserialize)]
+pub struct Episode<'a> {
+    #[serde(borrow)]
+    fact: Cow<'a, str>,
+    #[serde(borrow)]
+    account: Cow<'a, str>,
+    #[serde(borrow)]
+    contact: Cow<'a, str>,
+    #[serde(borrow)]
+    last_engagement_at: Cow<'a, str>,
+    #[serde(borrow)]
+    lapsed_at: Cow<'a, str>,
+    recovered_at: Option<Cow<'a, str>>,
+}
+
+impl<'a> Episode<'a> {
+    /// The episode that a fact is; `None` for other facts.
+    pub fn of(fact: &'a [u8]) -> Option<Episode<'a>> {
+        memmem::find(fact, LAPSE_EPISODE_QUOTED)?;
+        serde_json::from_slice(fact).ok().filter(|episode: &Episode<'_>| episode.fact == LAPSE_EPISODE)
+    }
+
+    /// Sorts as the tuple of the first three columns, compared as bytes.
+    pub fn order(&self) -> Vec<u8> {
+        let mut key = Vec::new();
+        for column in [&self.account, &self.contact, &self.last_engagement_at] {
+            push_text(&mut key, column);
+        }
+        key
+    }
+
+    /// The line, without its end. RFC 4180: quoted where it must be.
+    pub fn line(&self) -> Vec<u8> {
+        let recovered_at = self.recovered_at.as_deref().unwrap_or_default();
+        let mut line = Vec::new();
+        for column in [&self.account, &self.contact, &self.last_engagement_at, &self.lapsed_at] {
+            push_column(&mut line, column);
+            line.push(b',');
+        }
+        push_column(&mut line, recovered_at);
+        line
+    }
+}
+
+/// Ends a text with a zero byte, and writes one in it as `00 ff`, so that order and boundaries hold for any text.
+fn push_text(key: &mut Vec<u8>, text: &str) {
+    for &byte in text.as_bytes() {
+        key.push(byte);
+        if byte == 0 {
+            key.push(0xff);
+        }
+    }
+    key.push(0);
+}
+
+fn push_column(line: &mut Vec<u8>, text: &str) {
+    if !text.contains([',', '"', '\n', '\r']) {
+        return line.extend_from_slice(text.as_bytes());
+    }
+    line.push(b'"');
+    line.extend_from_slice(text.replace('"', "\"\"").as_bytes());
+    line.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn episodes_are_told_from_other_facts_and_written_as_csv() {
+        let check = |fact: &str, line: Option<&str>| {
+            let episode =
+                Episode::of(fact.as_bytes()).map(|episode| String::from_utf8_lossy(&episode.line()).into_owned());
+            assert_eq!(episode.as_deref(), line, "{fact}");
+        };
+        let times = r#""last_engagement_at":"2024-01-01T00:00:00Z","lapsed_at":"2024-04-01T00:00:00Z""#;
+        let printed = "2024-01-01T00:00:00Z,2024-04-01T00:00:00Z";
+        let fact = |names: &str, end: &str| format!(r#"{{"id":"1","fact":"lapse_episode",{names},{times}{end}}}"#);
+        let plain = r#""account":"a.com","contact":"b""#;
+        check(&fact(plain, ""), Some(&format!("a.com,b,{printed},")));
+        check(&fact(plain, r#","recovered_at":null,"version":1"#), Some(&format!("a.com,b,{printed},")));
+        check(
+            &fact(plain, r#","recovered_at":"2024-05-01T00:00:00Z""#),
+            Some(&format!("a.com,b,{printed},2024-05-01T00:00:00Z")),
+        );
+        check(
+            &fact(r#""account":"a, b","contact":"say \"b\"""#, ""),
+            Some(&format!(r#""a, b","say ""b""",{printed},"#)),
+        );
+        check(&fact(r#""account":"a\nb","contact":"ü 'c'""#, ""), Some(&format!("\"a\nb\",ü 'c',{printed},")));
+        check(&fact(r#""account":"","contact":"c""#, ""), Some(&format!(",c,{printed},")));
+        check(&fact(plain, "").replace("lapse_episode", "account_episode"), None);
+        check(r#"{"fact":"engagement","vehicle":"lapse_episode"}"#, None);
+        check(r#"{"fact":"lapse_episode"}"#, None);
+    }
+
+    #[test]
+    fn episodes_sort_as_tuples_of_bytes() {
+        let texts = ["", "\0", "a", "a\0", "a\0b", "a\u{1}", "a b", "a!", "a,b", "a-b", "a.com", "b", "~", "ü"];
+        let mut episodes = Vec::new();
+        for account in texts {
+            for contact in texts {
+                let times = ["2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z"];
+                episodes.extend(times.map(|time| (account.as_bytes(), contact.as_bytes(), time)));
+            }
+        }
+        let order = |&(account, contact, time): &(&[u8], &[u8], &'static str)| {
+            let text = |bytes| Cow::Owned(String::from_utf8_lossy(bytes).into_owned());
+            let (fact, lapsed_at) = (Cow::Borrowed(LAPSE_EPISODE), Cow::Borrowed(""));
+            let (account, contact, last_engagement_at) = (text(account), text(contact), Cow::Borrowed(time));
+            Episode { fact, account, contact, last_engagement_at, lapsed_at, recovered_at: None }.order()
+        };
+        let mut by_order = episodes.clone();
+        by_order.sort_by_key(order);
+        episodes.sort();
+        assert_eq!(by_order, episodes);
+    }
+}
