@@ -1,0 +1,200 @@
+//! The command line: what people type, and the exit code that they get.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use jiff::Timestamp;
+use touchline_ingest::Format;
+
+use crate::{config, generate, replay, state, telemetry};
+
+/// The command was typed wrongly (sysexits' EX_USAGE).
+const USAGE: u8 = 64;
+/// Something failed that should not (EX_SOFTWARE).
+const INTERNAL: u8 = 70;
+/// The configuration is wrong (EX_CONFIG).
+const CONFIG: u8 = 78;
+
+/// Notices when nobody has engaged a contact for three months, and says so.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send files through the whole of touchline, and see who has gone silent
+    Replay(ReplayArgs),
+    /// Check a configuration: every mistake at once
+    Check {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "touchline.toml")]
+        config: PathBuf,
+    },
+    /// Write realistic load: two years of touches, engagements and what follows, the same for the same seed
+    Generate(GenerateArgs),
+    /// Look into a state directory
+    State {
+        #[command(subcommand)]
+        command: state::Command,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ReplayArgs {
+    /// .jsonl or .csv, either .gz or .zst, or - for standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// canonical (JSON Lines) or csv; without it each file's name tells
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    format: Option<Format>,
+    /// The moment to look from; without it the last event's. Events after it are held for a later run
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "follow")]
+    as_of: Option<Timestamp>,
+    /// Where the results go
+    #[arg(long, value_name = "DIR", default_value = "touchline-out")]
+    out: PathBuf,
+    /// Keep the state here, so that a later run goes on from it
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The configuration; without it the built-in rules
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Wait for more at the ends of the files, and let time pass by the clock
+    #[arg(long)]
+    follow: bool,
+    /// Print one JSON object instead of a report for people
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct GenerateArgs {
+    /// Contacts there are
+    #[arg(long, value_name = "N")]
+    contacts: u64,
+    /// Lines to write
+    #[arg(long, value_name = "N")]
+    events: u64,
+    /// Another seed, another history
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Where to; standard output without it
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+fn format(name: &str) -> Result<Format, String> {
+    Format::from_name(name).ok_or_else(|| format!("this version reads {}", Format::NAMES.join(", ")))
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    touchline_core::event::parse_time(text, &jiff::tz::TimeZone::UTC)
+        .ok_or_else(|| "a moment is needed, such as 2024-10-26T00:00:00Z, or a date, which is 00:00 UTC".to_owned())
+}
+
+/// A mistake of whoever typed the command.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Runs the command that was typed.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to tell where even this cannot be written.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    telemetry::init();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.chain().any(|cause| cause.is::<Usage>()) {
+        USAGE
+    } else if error.chain().any(|cause| cause.is::<config::Mistakes>()) {
+        CONFIG
+    } else {
+        INTERNAL
+    }
+}
+
+/// Whoever was reading has seen enough.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Replay(args) => replay(args),
+        Command::Check { config } => {
+            config::load(&config)?;
+            writeln!(io::stdout(), "{} is right", config.display())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Generate(args) => generate(&args),
+        Command::State { command } => state::run(command),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "touchline", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn replay(args: ReplayArgs) -> Result<ExitCode> {
+    let config = args.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
+    replay::run(replay::Options {
+        files: args.files,
+        format: args.format,
+        as_of: args.as_of,
+        out: args.out,
+        state: args.state,
+        config,
+        follow: args.follow,
+        json: args.json,
+    })
+}
+
+fn generate(args: &GenerateArgs) -> Result<ExitCode> {
+    if args.contacts == 0 || args.contacts > generate::MAX || args.events > generate::MAX {
+        let most = generate::MAX;
+        return Err(Usage(format!("--contacts takes 1 to {most}, and --events up to {most}")).into());
+    }
+    let options = generate::Options { contacts: args.contacts, events: args.events, seed: args.seed };
+    let mut out: Box<dyn Write> = match &args.to {
+        Some(path) => Box::new(File::create(path).with_context(|| format!("{} cannot be written", path.display()))?),
+        None => Box::new(io::stdout().lock()),
+    };
+    let bar = telemetry::bar(Some(args.events), "events", args.to.is_none());
+    let summary = generate::generate(&options, &mut out, &mut |events| bar.set_position(events))?;
+    out.flush()?;
+    bar.finish_and_clear();
+    if let Some(path) = &args.to {
+        writeln!(io::stdout(), "{} events, {} bytes, in {}", summary.events, summary.bytes, path.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

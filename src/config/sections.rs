@@ -1,0 +1,213 @@
+//! The schema: each table's keys with their defaults, limits and meaning, and what must agree between them.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use touchline_core::rules::{Counts, LapseRules, MONTHS, RoleWeights, ScoreRules};
+
+use super::table::Table;
+use super::value::{
+    address, built_in, domain, duration, flag, int, name, one_of, path, positive, property, seconds, secret, size,
+    snapshot_url, text, timestamp, topic, weight, zone,
+};
+use super::{Config, Processor, Sink, Source, State, Topic};
+
+const fn days(days: u64) -> Duration {
+    Duration::from_secs(days * 86_400)
+}
+
+/// A calendar month is never shorter, so a warning below this many days a month is always after the engagement.
+const SHORTEST_MONTH: Duration = days(28);
+/// A century: beyond any relationship, and far from where time stamps end.
+const SPAN: RangeInclusive<Duration> = Duration::ZERO..=days(36_500);
+/// Below an hour decay would be noise of arrival.
+const HALF_LIFE: RangeInclusive<Duration> = Duration::from_secs(3_600)..=days(36_500);
+/// A source may be late by a year, an annual import.
+const MAX_DELAY: RangeInclusive<Duration> = Duration::ZERO..=days(365);
+/// More often, commits are all that is done; more seldom, an alert comes a minute late.
+const COMMIT_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+/// More often than every ten seconds uploads never rest; more seldom than daily a restore takes too long.
+const SNAPSHOT_EVERY: RangeInclusive<Duration> = Duration::from_secs(10)..=days(1);
+/// Block cache and write buffers below 64 MiB thrash; the upper end catches a slip of the unit.
+const MEMORY: RangeInclusive<u64> = 64 << 20..=16 << 40;
+/// A state directory per partition: more than this is a slip of the hand.
+const PARTITIONS: RangeInclusive<u32> = 1..=4_096;
+/// More workers than partitions have nothing to do.
+const THREADS: RangeInclusive<u32> = 1..=4_096;
+
+const COUNTS: [(&str, Counts); 3] =
+    [("two_way", Counts::TwoWay), ("one_way", Counts::OneWay), ("advocacy", Counts::Advocacy)];
+const PUBLISHED: [(&str, Topic); 3] = [("alerts", Topic::Alerts), ("scores", Topic::Scores), ("facts", Topic::Facts)];
+const OUTPUTS: [(&str, Topic); 4] = [
+    ("alerts", Topic::Alerts),
+    ("scores", Topic::Scores),
+    ("facts", Topic::Facts),
+    ("dead_letters", Topic::DeadLetters),
+];
+const FORMATS: [(&str, ()); 1] = [("canonical", ())];
+const FORMATS_LATER: [&str; 8] =
+    ["segment", "rudderstack", "cloudevents", "snowplow", "debezium", "salesforce", "hubspot", "marketo"];
+const SINK_KINDS: [(&str, ()); 1] = [("file", ())];
+const SINK_KINDS_LATER: [&str; 6] = ["webhook", "slack", "postgres", "clickhouse", "parquet", "iceberg"];
+
+/// The whole file.
+pub(super) fn root(t: &mut Table<'_, '_>) -> Config {
+    t.table("kafka", kafka);
+    t.table("topics", topics);
+    let sources = sources(t);
+    let lapse = t.table("lapse", lapse);
+    let since = t.table("alerts", |t| t.opt("since", timestamp));
+    let internal = t.table("internal", |t| t.set("domains", domain)).unwrap_or_default();
+    let score = t.table("score", score);
+    let state = t.table("state", state);
+    t.table("snapshots", snapshots);
+    let processor = t.table("processor", processor);
+    let sinks = sinks(t, &processor.publish);
+    t.table("http", |t| t.check("listen", address));
+    Config { sources, lapse, score, since, internal, state, processor, sinks }
+}
+
+fn kafka(t: &mut Table<'_, '_>) {
+    t.check("bootstrap_servers", text);
+    t.table("properties", |t| {
+        t.open();
+        t.leaves(property);
+    });
+}
+
+fn topics(t: &mut Table<'_, '_>) {
+    t.check("partitions", int(PARTITIONS));
+    for key in ["prefix", "events", "progress", "alerts", "scores", "facts", "dead_letters"] {
+        t.check(key, topic);
+    }
+}
+
+fn snapshots(t: &mut Table<'_, '_>) {
+    t.check("url", snapshot_url);
+    t.check("every", duration(SNAPSHOT_EVERY));
+}
+
+fn sources(t: &mut Table<'_, '_>) -> Vec<Source> {
+    let mut names = BTreeSet::new();
+    t.tables("source", |t| {
+        t.set("topics", topic);
+        t.check("format", built_in(&FORMATS, &FORMATS_LATER));
+        Source {
+            name: unique_name(t, &mut names),
+            timezone: t.or("timezone", TimeZone::UTC, zone),
+            priority: t.or("priority", 0, int(i32::MIN..=i32::MAX)),
+            max_delay: t.or("max_delay", Duration::ZERO, duration(MAX_DELAY)),
+            required: t.or("required", true, flag),
+        }
+    })
+}
+
+/// The required `name` of a repeated table, which no other one has.
+fn unique_name(t: &mut Table<'_, '_>, taken: &mut BTreeSet<String>) -> String {
+    let name = t.need("name", name).unwrap_or_default();
+    if !name.is_empty() && !taken.insert(name.clone()) {
+        t.wrong("name", format!("the name `{name}` is taken already"));
+    }
+    name
+}
+
+fn lapse(t: &mut Table<'_, '_>) -> LapseRules {
+    let default = LapseRules::default();
+    let counts = t.set("counts", one_of(&COUNTS));
+    let lapse = LapseRules {
+        months: t.or("months", default.months, int(MONTHS)),
+        segments: t.map("segments", int(MONTHS)),
+        warn_s: t.or("warn", default.warn_s, seconds(SPAN)),
+        escalate_s: t.or("escalate", default.escalate_s, seconds(SPAN)),
+        counts: counts.map_or(default.counts, Vec::from_iter),
+    };
+    if lapse.counts.is_empty() {
+        t.wrong("counts", "must not be empty: nothing would ever end a silence".to_owned());
+    }
+    let months = lapse.segments.values().copied().fold(lapse.months, u32::min);
+    // Gaps of a week are not kept apart, so nobody is warned of one.
+    let most = SHORTEST_MONTH * months - days(7);
+    if lapse.warn_s > most.as_secs() {
+        let most = most.as_secs() / days(1).as_secs();
+        t.wrong(
+            "warn",
+            format!("must be at most {most}d: it comes a week after an engagement at the soonest (months = {months})"),
+        );
+    }
+    lapse
+}
+
+fn score(t: &mut Table<'_, '_>) -> ScoreRules {
+    let default = ScoreRules::default();
+    ScoreRules {
+        half_life_s: t.or("half_life", default.half_life_s, seconds(HALF_LIFE)),
+        k: t.or("k", default.k, positive),
+        two_way: t.or("two_way", default.two_way, weight),
+        one_way: t.or("one_way", default.one_way, weight),
+        advocacy: t.or("advocacy", default.advocacy, weight),
+        vehicles: t.map("vehicles", weight),
+        roles: t.table("roles", roles),
+    }
+}
+
+fn roles(t: &mut Table<'_, '_>) -> RoleWeights {
+    let default = RoleWeights::default();
+    RoleWeights {
+        decision_maker: t.or("decision_maker", default.decision_maker, weight),
+        line_of_business: t.or("line_of_business", default.line_of_business, weight),
+        functional: t.or("functional", default.functional, weight),
+        user: t.or("user", default.user, weight),
+        unknown: t.or("unknown", default.unknown, weight),
+    }
+}
+
+fn state(t: &mut Table<'_, '_>) -> State {
+    let default = Config::default().state;
+    State { dir: t.or("dir", default.dir, path), memory: t.or("memory", default.memory, size(MEMORY)) }
+}
+
+fn processor(t: &mut Table<'_, '_>) -> Processor {
+    let default = Config::default().processor;
+    t.check("threads", int(THREADS));
+    let publish = t.set("publish", one_of(&PUBLISHED));
+    Processor {
+        commit_interval: t.or("commit_interval", default.commit_interval, duration(COMMIT_INTERVAL)),
+        publish: publish.unwrap_or(default.publish),
+    }
+}
+
+fn sinks(t: &mut Table<'_, '_>, published: &BTreeSet<Topic>) -> Vec<Sink> {
+    let (mut names, mut dirs) = (BTreeSet::new(), BTreeSet::new());
+    t.tables("sink", |t| {
+        t.leaves(secret);
+        let name = unique_name(t, &mut names);
+        let kind = t.need("kind", built_in(&SINK_KINDS, &SINK_KINDS_LATER));
+        let topics = sink_topics(t, published);
+        if kind.is_none() {
+            // What keys an unknown kind has is unknown too.
+            t.open();
+            return Sink { name, topics, dir: PathBuf::new() };
+        }
+        let dir = t.need("dir", path).unwrap_or_default();
+        if !dir.as_os_str().is_empty() && !dirs.insert(dir.clone()) {
+            t.wrong("dir", "another sink writes there: give each a directory of its own".to_owned());
+        }
+        Sink { name, topics, dir }
+    })
+}
+
+fn sink_topics(t: &mut Table<'_, '_>, published: &BTreeSet<Topic>) -> BTreeSet<Topic> {
+    t.require("topics");
+    let topics = t.set("topics", |value| {
+        let topic = one_of(&OUTPUTS)(value)?;
+        let exists = topic == Topic::DeadLetters || published.contains(&topic);
+        if exists { Ok(topic) } else { Err("is not published: add it to [processor] publish".to_owned()) }
+    });
+    if topics.as_ref().is_some_and(BTreeSet::is_empty) {
+        t.wrong("topics", "must not be empty".to_owned());
+    }
+    topics.unwrap_or_default()
+}

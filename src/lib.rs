@@ -1,0 +1,13 @@
+//! touchline notices when nobody has engaged a contact for three months, and says so.
+//!
+//! This crate puts the stages together: [`pipeline`] is the whole corridor at a glance, [`cli`] what people type,
+//! [`config`] what they configure. What happens inside of a stage is in the crate of that name.
+
+pub mod cli;
+pub mod config;
+pub mod generate;
+pub mod pipeline;
+pub mod replay;
+pub mod report;
+pub mod state;
+pub mod telemetry;

@@ -1,0 +1,174 @@
+//! The corridor, embedded: files → journal → worker → outbox → sinks, built back to front and drained front to back.
+//!
+//! The worker runs on the thread that calls [`Pipeline::run`]; every sink has its own, reads the outbox from its own
+//! cursor and holds back nobody. One write makes state, position and outputs durable together; only then does a sink see
+//! them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use tokio::sync::watch;
+use touchline_core::output::Topic;
+use touchline_processor::{
+    Journal, Limits, Memory, Outbox, OutboxError, Output, Progress, Settings, Store, Topics, Worker,
+};
+use touchline_sink::file::{FileConfig, FileSink};
+use touchline_sink::{BATCH_BYTES, Batch, Change, Cursor, Dispatcher, End, Feed, FeedError, Outcome, Rejection, Route};
+
+/// How long sinks may take to deliver what is left once nothing more is published. The file sink writes its sorted files
+/// then, which takes minutes for hundreds of millions of facts.
+const DRAIN_WITHIN: Duration = Duration::from_secs(3_600);
+
+/// What the pipeline publishes into.
+pub struct SinkPlan {
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub dir: std::path::PathBuf,
+    /// What it is sent.
+    pub topics: Vec<Topic>,
+}
+
+/// The stages, ready to run.
+pub struct Pipeline<J> {
+    worker: Worker<J>,
+    outbox: Outbox,
+    dispatcher: Dispatcher,
+}
+
+impl<J: Journal> Pipeline<J> {
+    /// Builds everything behind the journal, sinks first.
+    pub fn build(
+        store: Store,
+        journal: J,
+        settings: Settings,
+        sinks: &[SinkPlan],
+        following: bool,
+    ) -> Result<Pipeline<J>> {
+        let outbox = store.outbox().clone();
+        let feed = outbox.state().to_be_bytes().to_vec();
+        let mut routes = Vec::with_capacity(sinks.len());
+        for plan in sinks {
+            let config = FileConfig { name: plan.name.clone(), dir: plan.dir.clone(), feed: feed.clone(), following };
+            let sink = FileSink::open(config)?;
+            routes.push(Route { sink: Box::new(sink), topics: plan.topics.clone() });
+        }
+        let feed = Arc::new(OutboxFeed::new(outbox.clone()));
+        let dispatcher = Dispatcher::start(feed, routes).context("the threads of the sinks cannot be started")?;
+        Ok(Pipeline { worker: Worker::new(journal, store, settings), outbox, dispatcher })
+    }
+
+    /// Works until the journal's end, or until told to stop; then lets every sink deliver what is left. The parts are
+    /// handed back for a last look.
+    pub fn run(mut self, stop: &AtomicBool, mut progress: impl FnMut(Progress)) -> Result<(J, Store)> {
+        let (outbox, dispatcher) = (&self.outbox, &self.dispatcher);
+        let worked = self.worker.run(stop, |batch| {
+            progress(batch);
+            trim(outbox, dispatcher);
+        });
+        let outcomes = self.dispatcher.finish(DRAIN_WITHIN);
+        worked?;
+        outcomes.into_iter().try_for_each(delivered)?;
+        Ok(self.worker.into_parts())
+    }
+}
+
+/// Lets the outbox forget what every sink has stored.
+fn trim(outbox: &Outbox, dispatcher: &Dispatcher) {
+    let acknowledged = dispatcher.progress().map(|(_, progress)| {
+        let progress = progress.borrow();
+        outbox.acknowledged(progress.acknowledged.as_ref().map(Cursor::as_bytes)).unwrap_or(0)
+    });
+    let trimmed = acknowledged.min().map_or(Ok(()), |sequence| outbox.trim(sequence));
+    if let Err(error) = trimmed {
+        // What is not trimmed now is trimmed later.
+        tracing::warn!(%error, "the outbox could not be trimmed");
+    }
+}
+
+fn delivered(outcome: Outcome) -> Result<()> {
+    match outcome.end {
+        End::Closed => Ok(()),
+        End::Failed(error) => Err(anyhow::Error::new(error).context(format!("sink {} has stopped", outcome.sink))),
+        End::Abandoned => Err(anyhow!(
+            "sink {} has not delivered everything within {} minutes; another run goes on where it stopped",
+            outcome.sink,
+            DRAIN_WITHIN.as_secs() / 60
+        )),
+    }
+}
+
+/// Opens the state of a directory's one partition.
+pub fn open(path: &Path, memory: u64) -> Result<Store> {
+    let memory = Memory::new(usize::try_from(memory).unwrap_or(usize::MAX), 1);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("the state directory {} cannot be made", parent.display()))?;
+    }
+    Ok(Store::open(path, &memory)?)
+}
+
+/// The outbox as sinks see it.
+struct OutboxFeed {
+    outbox: Outbox,
+    news: watch::Receiver<u64>,
+}
+
+impl OutboxFeed {
+    fn new(outbox: Outbox) -> OutboxFeed {
+        let (sender, news) = watch::channel(0);
+        outbox.on_news(move || sender.send_modify(|count| *count += 1));
+        OutboxFeed { outbox, news }
+    }
+}
+
+impl Feed for OutboxFeed {
+    fn read(&self, cursor: Option<&Cursor>, topics: &[Topic], limit: usize) -> Result<Option<Batch>, FeedError> {
+        let limits = Limits { records: limit, bytes: BATCH_BYTES };
+        let topics: Topics = topics.iter().copied().collect();
+        let batch = self.outbox.read(cursor.map(Cursor::as_bytes), topics, limits).map_err(fatal)?;
+        let is_unmoved = cursor.is_some_and(|cursor| cursor.as_bytes() == batch.cursor);
+        if batch.records.is_empty() && batch.is_end && is_unmoved {
+            return Ok(None);
+        }
+        let change = |record: touchline_processor::Record| Change {
+            sequence: record.sequence,
+            topic: record.topic,
+            key: record.key,
+            value: record.value,
+        };
+        let changes = batch.records.into_iter().map(change).collect();
+        Ok(Some(Batch { changes, next: Cursor::new(batch.cursor) }))
+    }
+
+    fn news(&self) -> watch::Receiver<u64> {
+        self.news.clone()
+    }
+
+    fn reject(&self, rejections: &[Rejection<'_>]) -> Result<(), FeedError> {
+        for rejection in rejections {
+            let change = rejection.change;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let letter = serde_json::json!({
+                "topic": change.topic.name(),
+                "key": text(&change.key),
+                "offset": change.sequence,
+                "stage": format!("sink {}", rejection.sink),
+                "error": rejection.reason,
+                "raw": change.value.as_deref().map(text),
+            });
+            let name = format!("{}:{}", rejection.sink, change.sequence);
+            let value = letter.to_string();
+            let output = Output { topic: Topic::DeadLetters, key: name.as_bytes(), value: Some(value.as_bytes()) };
+            self.outbox.add_once(name.as_bytes(), output).map_err(|error| FeedError::Fatal(error.into()))?;
+        }
+        Ok(())
+    }
+}
+
+fn fatal(error: OutboxError) -> FeedError {
+    FeedError::Fatal(error.into())
+}

@@ -1,0 +1,224 @@
+//! `touchline replay`: files through the state machine into the file sink, with durable state and position.
+
+mod journal;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use touchline_core::output::Topic;
+use touchline_core::rules::Rules;
+use touchline_core::step::Machine;
+use touchline_ingest::identity::Identity;
+use touchline_ingest::{Counts, Decoder, Format, Zones};
+use touchline_processor::{Durability, Progress, Settings, Store};
+
+use crate::cli::Usage;
+use crate::config::Config;
+use crate::pipeline::{self, Pipeline, SinkPlan};
+use crate::{report, telemetry};
+use journal::Replay;
+pub(crate) use journal::files_of;
+
+/// Where the state is while nobody asked for it to be kept: beside the results, on the same disk.
+const SCRATCH: &str = ".run";
+/// Commits of a run that keeps no state need not be close together: only its sinks see them.
+const SCRATCH_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// What a shell expects of a command that was interrupted twice (128 + SIGINT).
+const INTERRUPTED: i32 = 130;
+
+/// What was asked for.
+pub struct Options {
+    /// The files, in order; `-` is standard input.
+    pub files: Vec<PathBuf>,
+    /// The format of all of them; without it each one's name tells.
+    pub format: Option<Format>,
+    /// The moment to look from; without it the last event's.
+    pub as_of: Option<Timestamp>,
+    /// Where the results go.
+    pub out: PathBuf,
+    /// Where the state is kept; without it, only for this run.
+    pub state: Option<PathBuf>,
+    /// Rules, sources, memory, further sinks.
+    pub config: Config,
+    /// Wait for more, and let time pass by the clock.
+    pub follow: bool,
+    /// One JSON object instead of a report.
+    pub json: bool,
+}
+
+/// What a run has done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Summary {
+    pub done: Progress,
+    pub read: Counts,
+    pub warnings: Vec<String>,
+    pub last_tick: Option<Timestamp>,
+    pub is_stopped: bool,
+    pub wall: Duration,
+}
+
+/// The store of the one partition of an embedded state.
+pub(crate) fn partition(dir: &Path) -> PathBuf {
+    dir.join("p0")
+}
+
+/// Runs the command.
+pub fn run(options: Options) -> Result<ExitCode> {
+    let started = Instant::now();
+    let dir = match &options.state {
+        Some(dir) => dir.clone(),
+        None => begin_scratch(&options.out)?,
+    };
+    let mut store = pipeline::open(&partition(&dir), options.config.state.memory)?;
+    let machine = Machine::load(&mut store).context("the state cannot be read")?;
+    check_as_of(options.as_of, machine.last_tick())?;
+    let journal = open_journal(&options, &dir, &store, &machine)?;
+    let bar = journal.bar();
+    let stop = stop_on_signal()?;
+    let pipeline = Pipeline::build(store, journal, settings(&options), &sinks(&options), options.follow)?;
+    let mut done = Progress::default();
+    let (journal, mut store) = pipeline.run(&stop, |batch| {
+        done.add(batch);
+        bar.set_message(format!(
+            "{} events, {} lapses opened",
+            report::grouped(done.events),
+            report::grouped(done.opened)
+        ));
+    })?;
+    bar.finish_and_clear();
+    let summary = Summary {
+        done,
+        read: journal.counts().clone(),
+        warnings: journal.warnings().to_vec(),
+        last_tick: Machine::load(&mut store)?.last_tick(),
+        is_stopped: stop.load(Ordering::Relaxed),
+        wall: started.elapsed(),
+    };
+    let mut out = io::stdout().lock();
+    if options.json {
+        report::write_json(&mut out, &summary, &options)?;
+    } else {
+        report::write(&mut out, &summary, &options, &mut store)?;
+    }
+    out.flush()?;
+    drop((journal, store));
+    if options.state.is_none() {
+        fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An empty state that goes with the run. One that a killed run has left is removed first.
+fn begin_scratch(out: &Path) -> Result<PathBuf> {
+    let dir = out.join(SCRATCH);
+    match fs::remove_dir_all(&dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be removed", dir.display())),
+    }
+    Ok(dir)
+}
+
+fn check_as_of(as_of: Option<Timestamp>, last_tick: Option<Timestamp>) -> Result<()> {
+    match (as_of, last_tick) {
+        (Some(as_of), Some(tick)) if as_of < tick => Err(Usage(format!(
+            "--as-of {as_of} lies before {tick}, up to which this state has already looked; time never goes back: \
+             give a later moment, or another --state to look again"
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+fn open_journal(options: &Options, dir: &Path, store: &Store, machine: &Machine) -> Result<Replay> {
+    let config = &options.config;
+    let zones = Zones::new(config.sources.iter().map(|source| (source.name.clone(), source.timezone.clone())));
+    let decoder = Decoder { zones, identity: Identity::new(config.internal.iter().cloned()) };
+    let plan = journal::Plan {
+        files: options.files.clone(),
+        format: options.format,
+        decoder,
+        as_of: options.as_of,
+        follow: options.follow,
+        max_delay: config
+            .sources
+            .iter()
+            .filter(|source| source.required)
+            .map(|source| source.max_delay)
+            .max()
+            .unwrap_or_default(),
+        durability: if options.state.is_some() { Durability::Synced } else { Durability::Unlogged },
+        journal: options.state.as_ref().map(|_| dir.join("journal.jsonl")),
+        rules: rules(config, machine.rules()),
+        tick: machine.last_tick(),
+        is_quiet: options.json,
+    };
+    Replay::open(plan, store.position()?.as_deref())
+}
+
+/// The rules to begin with, if they are not in force: `since` is carried on and not compared.
+fn rules(config: &Config, in_force: &Rules) -> Option<Rules> {
+    let rules = config.rules();
+    let since = rules.since.or(in_force.since);
+    let rules = Rules { since, ..rules };
+    (rules != *in_force).then_some(rules)
+}
+
+fn settings(options: &Options) -> Settings {
+    let interval = options.config.processor.commit_interval;
+    Settings {
+        commit_interval: if options.state.is_some() { interval } else { interval.max(SCRATCH_COMMIT_INTERVAL) },
+        publish: options.config.processor.publish.iter().copied().collect(),
+    }
+}
+
+fn sinks(options: &Options) -> Vec<SinkPlan> {
+    let topics = Topic::ALL.to_vec();
+    let out = SinkPlan { name: "out".to_owned(), dir: options.out.clone(), topics };
+    let configured = options.config.sinks.iter().map(|sink| SinkPlan {
+        name: sink.name.clone(),
+        dir: sink.dir.clone(),
+        topics: sink.topics.iter().copied().collect(),
+    });
+    std::iter::once(out).chain(configured).collect()
+}
+
+/// The first signal drains: what has been read is finished and delivered. The second ends the process at once, which
+/// loses nothing either.
+fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = stop.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _context = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            for is_second in [false, true] {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if is_second {
+                    std::process::exit(INTERRUPTED);
+                }
+                seen.store(true, Ordering::Relaxed);
+            }
+        });
+    })?;
+    Ok(stop)
+}
+
+/// A bar over the bytes of the input.
+fn bar(total: Option<u64>, is_quiet: bool) -> indicatif::ProgressBar {
+    telemetry::bar(total, "bytes", is_quiet)
+}

@@ -1,0 +1,421 @@
+//! The log of an embedded run: files with the ticks that belong between their records.
+//!
+//! - A *history* gets `tick{t}` before each event whose `occurred_at` t is a new greatest, and `tick{as-of}` at its end.
+//! - A *log* has ticks or rules of its own: they are obeyed and none is added.
+//! - Files that are *followed* get ticks by the clock: `tick{t₀}` once the ends that were sampled after t₀ are passed.
+//!
+//! What cannot be read again (standard input, ticks by the clock) is first appended to `journal.jsonl` in the state
+//! directory and synced: that is the log, and replaying it gives the same alerts.
+
+mod tail;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use indicatif::ProgressBar;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use touchline_core::record::{Record, tick_record};
+use touchline_core::rules::Rules;
+use touchline_ingest::files::POLL;
+use touchline_ingest::lines;
+use touchline_ingest::position::CorruptPosition;
+use touchline_ingest::{Counts, Decoder, Ends, Files, FilesPosition, Format, InputError, Item};
+use touchline_processor::{Commit, Durability, HeldEvents, Input, Journal, Place, StoreError};
+
+use crate::cli::Usage;
+use tail::JournalFile;
+
+/// Records of each file that are looked at for ticks and rules. A log has its rules first, or ticks by the second.
+const SNIFFED: usize = 20_000;
+/// How often the clock ticks for followed files.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// Records between two looks at the clock while there is much to read.
+const CLOCK_EVERY: u32 = 64;
+/// The form of the stored position.
+const VERSION: u8 = 1;
+
+/// What a run reads, and how.
+pub struct Plan {
+    /// The files, in order.
+    pub files: Vec<PathBuf>,
+    /// Their format.
+    pub format: Option<Format>,
+    /// How bytes become events.
+    pub decoder: Decoder,
+    /// Events after it are held.
+    pub as_of: Option<Timestamp>,
+    /// Wait for more.
+    pub follow: bool,
+    /// A followed source is complete only so long ago.
+    pub max_delay: Duration,
+    /// What a commit survives.
+    pub durability: Durability,
+    /// Where to keep what cannot be read again, if the state is kept.
+    pub journal: Option<PathBuf>,
+    /// Rules to begin with.
+    pub rules: Option<Rules>,
+    /// The last tick of the state.
+    pub tick: Option<Timestamp>,
+    /// No progress bar.
+    pub is_quiet: bool,
+}
+
+/// Why the log cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A file.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal of the state directory.
+    #[error("the journal {} cannot be used", path.display())]
+    Journal {
+        /// Which.
+        path: PathBuf,
+        /// The system's own.
+        source: std::io::Error,
+    },
+    /// Something that was put off cannot be read again.
+    #[error(
+        "an event that this state holds for later cannot be read: {0}; replay the input into a new state directory"
+    )]
+    Held(String),
+    /// A tick where none was expected.
+    #[error(
+        "{} has a tick or rules on line {line}, but none in its first {SNIFFED} records, so it was not taken for a log: put \
+         {{\"kind\":\"tick\",\"through\":\"1970-01-01T00:00:00Z\"}} on its first line, and run the command with another --state",
+        path.display()
+    )]
+    LateTick {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        line: u64,
+    },
+}
+
+/// Where ticks come from.
+enum Ticks {
+    History { as_of: Option<Timestamp> },
+    Log,
+    Clock(Clock),
+}
+
+/// Ticks by the clock.
+struct Clock {
+    max_delay: SignedDuration,
+    /// t₀ and the ends that were sampled after it.
+    waiting: Option<(Timestamp, Ends)>,
+    looked_at: Option<Instant>,
+    patience: u32,
+}
+
+/// The log of a run.
+pub struct Replay {
+    files: Files,
+    ticks: Ticks,
+    rules: Option<Rules>,
+    /// The last tick of the log so far.
+    tick: Option<Timestamp>,
+    /// Whether what was held has been looked through.
+    has_held: bool,
+    /// All files have been read to their ends.
+    is_read: bool,
+    /// The last tick has been given.
+    is_finished: bool,
+    started: Timestamp,
+    durability: Durability,
+    journal: Option<JournalFile>,
+    /// Where the record given last stands, if it is a file's.
+    place: Option<lines::Place>,
+    /// Text of a record that is not a file's.
+    text: Vec<u8>,
+    bar: ProgressBar,
+}
+
+impl Replay {
+    /// Opens the files where `position` says.
+    pub fn open(plan: Plan, position: Option<&[u8]>) -> Result<Replay> {
+        let (read, known) = position.map(decode).transpose()?.unwrap_or_default();
+        let options = touchline_ingest::Options { format: plan.format, follow: plan.follow, decoder: plan.decoder };
+        let is_log = !plan.follow && is_log(&plan.files, &options)?;
+        if is_log && plan.as_of.is_some() {
+            return Err(Usage(
+                "these files have ticks of their own, which say up to when to look: leave out --as-of".into(),
+            )
+            .into());
+        }
+        let is_stream = plan.files.iter().any(|path| path.as_os_str() == "-");
+        let files = Files::open(&plan.files, options, known).map_err(usage)?;
+        let journal = plan.journal.filter(|path| plan.follow || is_stream || path.exists());
+        let journal = journal.map(|path| JournalFile::open(path, read)).transpose()?;
+        let ticks = if plan.follow {
+            let max_delay = SignedDuration::try_from(plan.max_delay).unwrap_or(SignedDuration::MAX);
+            Ticks::Clock(Clock { max_delay, waiting: None, looked_at: None, patience: 0 })
+        } else if is_log {
+            Ticks::Log
+        } else {
+            Ticks::History { as_of: plan.as_of }
+        };
+        let total = files.progress().1.filter(|_| !plan.follow);
+        Ok(Replay {
+            files,
+            rules: plan.rules.filter(|_| !is_log),
+            ticks,
+            tick: plan.tick,
+            has_held: true,
+            is_read: false,
+            is_finished: false,
+            started: Timestamp::now(),
+            durability: plan.durability,
+            journal,
+            place: None,
+            text: Vec::new(),
+            bar: super::bar(total, plan.is_quiet),
+        })
+    }
+
+    /// Shows how much of the input has been read.
+    pub fn bar(&self) -> ProgressBar {
+        self.bar.clone()
+    }
+
+    /// What was read.
+    pub fn counts(&self) -> &Counts {
+        self.files.counts()
+    }
+
+    /// What the summary should mention.
+    pub fn warnings(&self) -> &[String] {
+        self.files.warnings()
+    }
+
+    /// Whether what is given out goes to the journal.
+    fn is_journaled(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    fn control(&mut self, text: Vec<u8>, record: Record<'static>) -> Input<'static> {
+        if let Some(journal) = &mut self.journal {
+            journal.push(&text);
+        }
+        if let Record::Tick(through) = &record {
+            self.tick = self.tick.max(Some(*through));
+        }
+        self.place = None;
+        Input::Record { record, tick: None, bytes: 0, held: None }
+    }
+
+    /// The tick before an event of a history, if its time is a new greatest.
+    fn tick_before(&mut self, at: Timestamp) -> Option<Timestamp> {
+        let is_new = matches!(self.ticks, Ticks::History { .. }) && self.tick.is_none_or(|tick| tick < at);
+        is_new.then(|| *self.tick.insert(at))
+    }
+
+    fn end(&mut self) -> Input<'static> {
+        let through = match &self.ticks {
+            Ticks::History { as_of } => as_of.or(self.tick),
+            Ticks::Log | Ticks::Clock(_) => None,
+        };
+        match through.filter(|_| !std::mem::replace(&mut self.is_finished, true)) {
+            Some(through) => self.control(tick_record(through), Record::Tick(through)),
+            None => Input::End,
+        }
+    }
+
+    /// A tick by the clock, if one is due.
+    fn clock(&mut self, is_idle: bool) -> Result<Option<Timestamp>, ReplayError> {
+        let Ticks::Clock(clock) = &mut self.ticks else { return Ok(None) };
+        clock.patience = clock.patience.wrapping_add(1);
+        if !is_idle && !clock.patience.is_multiple_of(CLOCK_EVERY) {
+            return Ok(None);
+        }
+        if clock.waiting.is_none() && clock.looked_at.is_none_or(|looked| looked.elapsed() >= TICK_EVERY) {
+            let now = Timestamp::now();
+            clock.waiting = self.files.sample_ends()?.map(|ends| (now, ends));
+            clock.looked_at = clock.waiting.as_ref().map(|_| Instant::now());
+        }
+        let Some((now, _)) = clock.waiting.take_if(|(_, ends)| self.files.has_passed(ends)) else { return Ok(None) };
+        let through = now.checked_sub(clock.max_delay).unwrap_or(Timestamp::MIN);
+        // The clock of a machine can be set back; time in a log cannot.
+        Ok(Some(through).filter(|through| self.tick.is_none_or(|tick| tick <= *through)))
+    }
+
+    /// The next event that was held, whose time has come.
+    fn held(&mut self, held: &mut HeldEvents<'_>) -> Result<Option<Input<'_>>, ReplayError> {
+        let through = match &self.ticks {
+            Ticks::History { as_of: Some(as_of) } => *as_of,
+            _ => Timestamp::MAX,
+        };
+        let Some(found) = held.first(through)? else {
+            self.has_held = false;
+            return Ok(None);
+        };
+        self.text = found.raw;
+        let at = found.at;
+        let tick = self.tick_before(at);
+        if let Some(journal) = &mut self.journal {
+            tick.into_iter().for_each(|tick| journal.push(&tick_record(tick)));
+            journal.push(&self.text);
+        }
+        self.place = None;
+        let record =
+            Record::parse(&self.text, &TimeZone::UTC).map_err(|reject| ReplayError::Held(reject.to_string()))?;
+        Ok(Some(Input::Record { record, tick, bytes: 0, held: Some(found.key) }))
+    }
+
+    /// The next of the files.
+    fn read(&mut self) -> Result<Input<'_>, ReplayError> {
+        let is_journaled = self.is_journaled();
+        let arrived = if matches!(self.ticks, Ticks::Clock(_)) { Timestamp::now() } else { self.started };
+        let item = self.files.next(arrived)?;
+        let (record, json, path, place) = match item {
+            Item::Record(taken) => (taken.record, taken.json, taken.path, taken.place),
+            Item::Dead(letter) => {
+                self.place = None;
+                let value = letter.to_json().to_string().into_bytes();
+                return Ok(Input::DeadLetter { key: letter.key().into_bytes(), value });
+            }
+            Item::Internal => return Ok(Input::Idle),
+            Item::Idle => {
+                std::thread::sleep(POLL);
+                return Ok(Input::Idle);
+            }
+            Item::End => {
+                self.is_read = true;
+                return Ok(Input::Idle);
+            }
+        };
+        self.place = Some(place);
+        let mut tick = None;
+        match (&record, &self.ticks) {
+            (Record::Event(event), Ticks::History { as_of: Some(as_of) }) if event.occurred_at > *as_of => {
+                let mut raw = Vec::new();
+                event.write_canonical(&mut raw);
+                return Ok(Input::Hold { at: event.occurred_at, raw });
+            }
+            (Record::Event(event), Ticks::History { .. }) => {
+                let is_new = self.tick.is_none_or(|last| last < event.occurred_at);
+                tick = is_new.then(|| *self.tick.insert(event.occurred_at));
+            }
+            (Record::Event(_), _) | (_, Ticks::Log) => {}
+            _ => return Err(ReplayError::LateTick { path: path.to_owned(), line: place.line }),
+        }
+        if is_journaled && let Some(journal) = &mut self.journal {
+            tick.into_iter().for_each(|tick| journal.push(&tick_record(tick)));
+            journal.push(json);
+        }
+        Ok(Input::Record { record, tick, bytes: json.len(), held: None })
+    }
+}
+
+impl Journal for Replay {
+    type Error = ReplayError;
+
+    fn next<'a>(&'a mut self, held: &mut HeldEvents<'_>) -> Result<Input<'a>, ReplayError> {
+        if self.journal.as_ref().is_some_and(JournalFile::has_tail) {
+            return self.recover();
+        }
+        if let Some(rules) = self.rules.take() {
+            return Ok(self.control(rules.to_record(), Record::Rules(Box::new(rules))));
+        }
+        if self.has_held {
+            return Ok(self.held(held)?.unwrap_or(Input::Idle));
+        }
+        if let Some(through) = self.clock(false)? {
+            return Ok(self.control(tick_record(through), Record::Tick(through)));
+        }
+        if self.is_read { Ok(self.end()) } else { self.read() }
+    }
+
+    fn position(&mut self, place: Place) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&self.journal.as_ref().map_or(0, JournalFile::read).to_be_bytes());
+        let mut files = self.files.position().clone();
+        if let (Place::Before, Some(at)) = (place, self.place)
+            && let Some(current) = files.files().last().cloned()
+        {
+            // Ticks come before events only in files that are read one after the other: the last is being read.
+            files.set(touchline_ingest::position::FilePosition {
+                offset: at.start,
+                line: at.line,
+                unterminated: None,
+                finished: None,
+                ..current
+            });
+        }
+        files.encode(&mut out);
+        out
+    }
+
+    fn commit(&mut self, commit: Commit<'_>) -> Result<(), ReplayError> {
+        if let Some(journal) = &mut self.journal {
+            journal.sync()?;
+        }
+        commit.store_all(self.durability)?;
+        self.bar.set_position(self.files.progress().0);
+        Ok(())
+    }
+}
+
+impl Replay {
+    /// What a run that was killed had put into the journal, but not committed.
+    fn recover(&mut self) -> Result<Input<'_>, ReplayError> {
+        let Some(journal) = &mut self.journal else { return Ok(Input::Idle) };
+        self.place = None;
+        if !journal.next_of_tail(&mut self.text) {
+            return Ok(Input::Idle);
+        }
+        match Record::parse(&self.text, &TimeZone::UTC) {
+            Ok(record) => {
+                if let Record::Tick(through) = &record {
+                    self.tick = self.tick.max(Some(*through));
+                }
+                Ok(Input::Record { record, tick: None, bytes: 0, held: None })
+            }
+            Err(reject) => Err(ReplayError::Held(reject.to_string())),
+        }
+    }
+}
+
+/// Whether any of the files has ticks or rules of its own.
+fn is_log(paths: &[PathBuf], options: &touchline_ingest::Options) -> Result<bool> {
+    for path in paths {
+        if path.as_os_str() == "-" || path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            continue;
+        }
+        let mut files =
+            Files::open(std::slice::from_ref(path), options.clone(), FilesPosition::default()).map_err(usage)?;
+        for _ in 0..SNIFFED {
+            match files.next(Timestamp::MAX)? {
+                Item::Record(taken) if !matches!(taken.record, Record::Event(_)) => return Ok(true),
+                Item::End => break,
+                _ => {}
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// What is wrong with the files is a mistake of whoever named them.
+fn usage(errors: Vec<InputError>) -> anyhow::Error {
+    let sentence = |error: InputError| format!("{:#}", anyhow::Error::new(error));
+    Usage(errors.into_iter().map(sentence).collect::<Vec<_>>().join("\n       ")).into()
+}
+
+/// How much of the journal, and of the files, was processed.
+fn decode(position: &[u8]) -> Result<(u64, FilesPosition), CorruptPosition> {
+    let other = || FilesPosition::decode(&[]).map(|files| (0, files));
+    let Some((&VERSION, rest)) = position.split_first() else { return other() };
+    let Some((read, files)) = rest.split_first_chunk() else { return other() };
+    Ok((u64::from_be_bytes(*read), FilesPosition::decode(files)?))
+}
+
+/// How far a stored position says that files were read.
+pub(crate) fn files_of(position: &[u8]) -> Result<FilesPosition, CorruptPosition> {
+    decode(position).map(|(_, files)| files)
+}

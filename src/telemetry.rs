@@ -1,0 +1,44 @@
+//! What a run says while it runs: logs and progress, both on standard error.
+
+use std::io::{self, IsTerminal};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::EnvFilter;
+
+/// Logs for people: warnings and errors, or what `TOUCHLINE_LOG` asks for (`info`, `touchline_processor=debug`, …).
+pub fn init() {
+    let filter = EnvFilter::try_from_env("TOUCHLINE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let is_coloured = is_coloured(&io::stderr());
+    // The first caller's logger stays: in tests there may be one already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(is_coloured)
+        .with_target(false)
+        .try_init();
+}
+
+/// Whether colours are wanted there (<https://no-color.org>).
+pub fn is_coloured(to: &impl IsTerminal) -> bool {
+    to.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A progress bar on standard error; none where nobody looks, or where it is not wanted.
+pub fn bar(total: Option<u64>, unit: &str, is_hidden: bool) -> ProgressBar {
+    let bar = match total {
+        Some(total) => ProgressBar::new(total),
+        None => ProgressBar::new_spinner(),
+    };
+    let template = match (total, unit) {
+        (Some(_), "bytes") => "{wide_bar} {bytes}/{total_bytes}  {msg}  {elapsed}",
+        (Some(_), _) => "{wide_bar} {human_pos}/{human_len}  {msg}  {elapsed}",
+        (None, _) => "{spinner} {msg}  {elapsed}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+    }
+    if is_hidden {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar
+}
