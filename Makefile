@@ -1,0 +1,65 @@
+# What can be done here; `make` alone lists it. Everything is built in one profile (release), because another would
+# compile RocksDB again. CARGO_TARGET_DIR is where things are built, if set.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+BUILT := $(or $(CARGO_TARGET_DIR),target)/release
+TOUCHLINE = $(CARGO) run --release --locked --quiet --
+
+.PHONY: help
+help: ## List the targets
+	@echo 'make TARGET, where TARGET is one of'
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{ printf "%-10s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: build ## Install what is missing, build, and show who went silent in a real community
+	@echo '$$ touchline replay tests/data/kafka-community.jsonl.gz --as-of 2024-10-26T00:00:00Z'
+	@$(TOUCHLINE) replay tests/data/kafka-community.jsonl.gz --as-of 2024-10-26T00:00:00Z
+
+.PHONY: test
+test: setup note ## Install what is missing, and run all tests
+	$(CARGO) test --release --workspace --locked
+
+.PHONY: lint
+lint: ## Check format, lints, documentation, and what we depend on
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps --document-private-items --locked
+	bash scripts/deny.sh
+
+.PHONY: bench
+bench: setup note ## Measure: events per CPU-second, beside what parsing and the core alone reach
+	$(CARGO) bench --bench stages --locked
+
+.PHONY: build
+build: setup note ## Build the binary
+	$(CARGO) build --release --locked
+
+.PHONY: install
+install: build ## Install the binary into ~/.cargo/bin, so that `touchline` works anywhere
+	$(CARGO) install --path . --locked --force
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: doc
+doc: ## Write the code's documentation, and say where it is
+	$(CARGO) doc --release --workspace --no-deps --document-private-items --locked
+	@echo 'open $(dir $(BUILT))doc/touchline/index.html'
+
+.PHONY: clean
+clean: ## Remove what the tour has written; what is built stays (that is `cargo clean`)
+	rm -rf touchline-out my-state
+
+.PHONY: setup
+setup: ## Install what building needs, if anything is missing
+	@bash scripts/setup.sh
+
+.PHONY: note
+note:
+	@ls $(BUILT)/deps/librocksdb-*.rlib >/dev/null 2>&1 || \
+		echo 'The first build compiles RocksDB and takes 10 to 20 minutes; later ones take seconds.'

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Sees to it that touchline can be built here: Rust, and what RocksDB is compiled with.
+#
+# Where nothing is missing, nothing is asked for and nothing is changed. On Debian and its kin what is missing is
+# installed, with sudo only if you are not root; elsewhere this says what to install, and fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$@"; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# Whether one of the given names, which may hold wildcards, is there.
+any() { compgen -G "$1" >/dev/null || { [ $# -gt 1 ] && shift && any "$@"; }; }
+
+# bindgen reads RocksDB's header with libclang, and needs the headers that a compiler brings (stddef.h) too: the library
+# alone is not enough.
+has_libclang() {
+    local root
+    if [ -n "${LIBCLANG_PATH:-}" ]; then
+        any "$LIBCLANG_PATH" "$LIBCLANG_PATH/libclang*"
+        return
+    fi
+    for root in /usr/lib/llvm* /usr /usr/local /opt/homebrew/opt/llvm /usr/local/opt/llvm \
+        /Library/Developer/CommandLineTools/usr /Applications/Xcode.app/Contents/Developer/Toolchains/XcodeDefault.xctoolchain/usr; do
+        if any "$root/lib*/libclang.so*" "$root/lib*/libclang-*.so*" "$root/lib*/libclang.dylib" "$root/lib/*/libclang*.so*" &&
+            any "$root/lib*/clang/*/include/stddef.h"; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+missing() {
+    has g++ || has c++ || echo g++
+    has make || echo make
+    has pkg-config || has pkgconf || [ "$(uname -s)" = Darwin ] || echo pkg-config
+    has_libclang || echo libclang-dev
+}
+
+install_on_debian() {
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        has sudo || fail "as root, install them: apt-get install $*"
+        # Where nobody can type a password, do not wait for one.
+        if [ -t 0 ]; then as_root=(sudo); else as_root=(sudo -n); fi
+    fi
+    local apt=(${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+    "${apt[@]}" update || say "the package lists could not be updated; trying with those that are here"
+    "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null || fail "apt-get could not install: $*"
+    local still
+    still=$(missing)
+    [ -z "$still" ] || fail "installed, and still missing: ${still//$'\n'/ }"
+    say "installed: $*"
+}
+
+check_tools() {
+    local names
+    names=$(missing)
+    [ -n "$names" ] || return 0
+    # shellcheck disable=SC2086 # Names have no spaces.
+    set -- $names
+    say "missing: $*"
+    if has apt-get && has dpkg; then
+        install_on_debian "$@"
+        return
+    fi
+    say "this is not Debian or Ubuntu, so install a C++ compiler, make, pkg-config and libclang yourself, for example"
+    if [ "$(uname -s)" = Darwin ]; then
+        say "    xcode-select --install"
+    elif has dnf; then
+        say "    sudo dnf install gcc-c++ make pkgconf clang-devel"
+    elif has zypper; then
+        say "    sudo zypper install gcc-c++ make pkgconf clang-devel"
+    elif has pacman; then
+        say "    sudo pacman -S --needed gcc make pkgconf clang"
+    else
+        say "    the packages that your system calls gcc-c++ (or g++), make, pkgconf and clang-devel (or libclang)"
+    fi
+    fail "and run this again. If libclang is in an unusual place, LIBCLANG_PATH says where."
+}
+
+check_rust() {
+    local needed found
+    needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    if ! has cargo; then
+        if [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+            fail "cargo is installed, and not on the PATH: run  . \"${CARGO_HOME:-$HOME/.cargo}/env\"  and then this again"
+        fi
+        fail "Rust is missing ($needed or newer): get it with rustup, https://rustup.rs, and run this again"
+    fi
+    found=$(cargo --version | sed -n 's/^cargo \([0-9]*\.[0-9]*\).*/\1/p')
+    [ -n "$found" ] || fail "cargo does not tell its version: $(cargo --version 2>&1 | head -n 1)"
+    if [ "$(printf '%s\n%s\n' "$needed" "$found" | sort -t . -k 1,1n -k 2,2n | head -n 1)" != "$needed" ]; then
+        fail "Rust $found is too old: touchline needs $needed. Run  rustup update stable,  or get rustup at https://rustup.rs"
+    fi
+}
+
+check_tools
+check_rust
