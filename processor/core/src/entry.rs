@@ -76,8 +76,9 @@ impl Entry {
 
     /// Its place in the timeline, as it stands in keys.
     pub fn key(&self) -> Result<Vec<u8>, Corrupt> {
-        let mut reader = Reader::new(self.bytes.get(1..).unwrap_or_default(), "timeline entry");
-        Ok(keys::entry(self.at, reader.text()?, reader.text()?))
+        let mut reader = Reader::new(&self.bytes, "timeline entry");
+        let is_revised = reader.byte()? & REVISED != 0;
+        Ok(keys::entry(self.at, reader.text()?, reader.text()?, is_revised))
     }
 
     /// Where a record of these names stands, seen from this entry.

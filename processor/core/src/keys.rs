@@ -134,11 +134,19 @@ pub fn of_contact(table: u8, contact_key: &[u8]) -> Vec<u8> {
 }
 
 /// The place of a record in its contact's timeline.
-pub fn entry(at: Timestamp, source: &str, id: &str) -> Vec<u8> {
-    let mut key = Vec::with_capacity(TIME_BYTES + source.len() + id.len() + 2);
+pub fn entry(at: Timestamp, source: &str, id: &str, is_revised: bool) -> Vec<u8> {
+    let mut key = Vec::with_capacity(TIME_BYTES + source.len() + id.len() + 3);
     push_time(&mut key, at);
     push_text(&mut key, source);
     push_text(&mut key, id);
+    key.push(u8::from(is_revised));
+    key
+}
+
+/// Where in a timeline the records of a moment begin.
+pub fn moment(at: Timestamp) -> Vec<u8> {
+    let mut key = Vec::with_capacity(TIME_BYTES);
+    push_time(&mut key, at);
     key
 }
 

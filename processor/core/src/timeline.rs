@@ -117,7 +117,7 @@ impl<S: State> Timeline<'_, S> {
     }
 
     fn place(event: &Event<'_>) -> Vec<u8> {
-        keys::entry(event.occurred_at, &event.source, &event.id)
+        keys::entry(event.occurred_at, &event.source, &event.id, event.revision.is_some())
     }
 
     fn is_recent(&self, entry: &[u8]) -> bool {
@@ -173,4 +173,63 @@ fn decode_page(value: &[u8]) -> std::result::Result<Vec<Entry>, Corrupt> {
         entries.push(Entry::decode(&mut reader)?);
     }
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::state::Memory;
+
+    fn line(at: i64, id: u8, revision: Option<i64>) -> String {
+        let revision = revision.map_or(String::new(), |revision| format!(r#","revision":{revision}"#));
+        let at = jiff::Timestamp::from_second(at * 3_600).unwrap();
+        format!(
+            r#"{{"id":"{id}","source":"s","kind":"touch","occurred_at":"{at}","contact":"c","channel":"email"{revision}}}"#
+        )
+    }
+
+    proptest! {
+        /// Against a sorted map, with enough records at few moments that pages fill, split and begin with equal times.
+        #[test]
+        fn a_timeline_is_a_sorted_map(
+            steps in proptest::collection::vec((0..40i64, 0..8u8, any::<bool>(), 0..5u8), 0..400),
+            from in 0..40i64,
+        ) {
+            let (mut contact, mut state, mut model) = (Contact::default(), Memory::default(), BTreeMap::new());
+            let key = keys::contact("a", "c");
+            for (at, id, is_revised, action) in steps {
+                let text = line(at, id, is_revised.then_some(1));
+                let event = Event::parse(text.as_bytes(), &TimeZone::UTC).unwrap();
+                let place = (at, id.to_string(), is_revised);
+                let mut timeline = Timeline { contact: &mut contact, key: &key, state: &mut state };
+                let found = timeline.find(&event).unwrap();
+                prop_assert_eq!(found.as_ref(), model.get(&place));
+                if action == 0 {
+                    prop_assert_eq!(timeline.remove(&event).unwrap(), model.remove(&place));
+                } else if found.is_none() {
+                    timeline.insert(&event).unwrap();
+                    model.insert(place, Entry::of(&event));
+                }
+                prop_assert!(contact.recent.len() <= RECENT);
+                prop_assert_eq!(contact.entries, model.len() as u64);
+            }
+            for from in [None, Some(from)] {
+                let bytes = from.map(|at| keys::moment(jiff::Timestamp::from_second(at * 3_600).unwrap())).unwrap_or_default();
+                let mut seen = Vec::new();
+                Timeline { contact: &mut contact, key: &key, state: &mut state }
+                    .scan(&bytes, |entry| {
+                        seen.push(entry.clone());
+                        ControlFlow::Continue(())
+                    })
+                    .unwrap();
+                let expected: Vec<_> = model.iter().filter(|(place, _)| from.is_none_or(|at| place.0 >= at)).map(|(_, entry)| entry.clone()).collect();
+                prop_assert_eq!(seen, expected);
+            }
+        }
+    }
 }

@@ -27,6 +27,16 @@ proptest! {
     }
 
     #[test]
+    fn each_line_twice_changes_nothing(log in logs()) {
+        let doubled: Vec<_> = log.lines.iter().flat_map(|line| [line.clone(), line.clone()]).collect();
+        let mut twice = sut::run(&doubled, sut::Commits::Each);
+        twice.alerts.iter_mut().for_each(|alert| alert.line /= 2);
+        let once = sut::run(&log.lines, sut::Commits::Each);
+        let difference = truth_difference(&once, &twice).or_else(|| alerts_difference(&once.alerts, &twice.alerts));
+        prop_assert_eq!(difference, None, "\n{}", numbered(&log.lines));
+    }
+
+    #[test]
     fn the_order_of_arrival_does_not_matter((log, other) in reordered()) {
         let one = sut::run(&log.lines, sut::Commits::Each);
         let two = sut::run(&other.lines, sut::Commits::AtTheEnd);
@@ -53,4 +63,59 @@ proptest! {
         prop_assert_eq!(truth_difference(&one, &two), None, "\n{}", numbered(&log.lines));
         prop_assert_eq!(one.alerts, two.alerts, "\n{}", numbered(&log.lines));
     }
+}
+
+/// Few: each takes as long as a hundred short ones.
+const LONG_CASES: u32 = 60;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: LONG_CASES, ..config() })]
+
+    /// Long enough for timelines with several pages.
+    #[test]
+    fn long_histories_are_no_different(parts in proptest::collection::vec(logs(), 6..12)) {
+        let lines: Vec<String> = parts.into_iter().flat_map(|log| log.lines).collect();
+        let (expected, found) = (naive::run(&lines), sut::run(&lines, sut::Commits::Stored));
+        let difference = truth_difference(&expected, &found).or_else(|| alerts_difference(&expected.alerts, &found.alerts));
+        prop_assert_eq!(difference, None, "\n{}", numbered(&lines));
+    }
+}
+
+/// More contacts than are visited in one slice, by everything that visits contacts.
+#[test]
+fn a_crowd_is_visited_in_slices() {
+    const CONTACTS: usize = 600;
+    let engaged = |contact: usize| {
+        let (day, second) = (contact % 28 + 1, contact % 60);
+        format!(
+            r#"{{"id":"e{contact}","source":"crm","kind":"engagement","occurred_at":"2024-01-{day:02}T23:30:{second:02}Z","account":"a","contact":"c{contact}","vehicle":"meeting"}}"#
+        )
+    };
+    let mut lines: Vec<String> = (0..CONTACTS).map(engaged).collect();
+    let tick = |through: &str| format!(r#"{{"kind":"tick","through":"{through}"}}"#);
+    lines.extend([
+        tick("2024-04-20T00:00:00Z"),
+        r#"{"id":"p","source":"crm","kind":"profile","occurred_at":"2024-01-01T00:00:00Z","account":"a","timezone":"Asia/Tokyo"}"#.into(),
+        tick("2024-04-21T00:00:00Z"),
+        r#"{"kind":"rules","lapse":{"months":2},"score":{"half_life_s":864000}}"#.into(),
+        tick("2024-07-01T00:00:00Z"),
+    ]);
+    let found = sut::run(&lines, sut::Commits::Stored);
+    assert_eq!(found.alerts, sut::run(&lines, sut::Commits::AtTheEnd).alerts);
+    let told = |rule: &str, change: &str| {
+        found.alerts.iter().filter(|alert| alert.rule == rule && alert.change == change).count()
+    };
+    // Every contact opens once, whichever rules made it due, and escalates; no one is told twice.
+    assert_eq!(told("lapse", "opened"), CONTACTS);
+    assert_eq!(told("lapse", "escalated"), CONTACTS);
+    assert_eq!(found.episodes.iter().filter(|episode| episode.1.is_some()).count(), CONTACTS);
+    let events: Vec<String> = lines.into_iter().filter(|line| !line.contains("\"tick\"")).collect();
+    let rules = naive_rules(&events);
+    let expected = naive::episodes_of(&events, rules, Some("2024-07-01T00:00:00Z".parse().unwrap()));
+    assert_eq!(found.episodes, expected);
+}
+
+fn naive_rules(lines: &[String]) -> model::line::Rules {
+    let rules = lines.iter().rfind(|line| line.contains("\"rules\"")).unwrap();
+    model::line::Rules(serde_json::from_str(rules).unwrap())
 }

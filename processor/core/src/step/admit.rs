@@ -344,7 +344,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         group.is_planned |= is_planned;
         group.is_settled |= settles;
         if let Some(counted) = counted {
-            let entry = keys::entry(event.occurred_at, &event.source, &event.id);
+            let entry = keys::entry(event.occurred_at, &event.source, &event.id, event.revision.is_some());
             let is_member = counted.group.is_some();
             let weight = counted.class_weight(&self.machine.rules);
             let is_better = group.is_better(weight, &entry);
@@ -364,7 +364,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     fn plan(&mut self, subject: &mut Subject<'_>, event: &Event<'_>) -> Result<(), S> {
         let Some(at) = event.time(Field::ScheduledFor) else { return Ok(()) };
         if self.machine.tick.is_none_or(|tick| at >= tick) {
-            let entry = keys::entry(event.occurred_at, &event.source, &event.id);
+            let entry = keys::entry(event.occurred_at, &event.source, &event.id, event.revision.is_some());
             self.state.put(keys::planned(&subject.contact_key, at, &entry), Vec::new());
             subject.contact.planned += 1;
             return Ok(());

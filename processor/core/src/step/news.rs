@@ -165,7 +165,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         out: &mut Vec<u8>,
     ) -> Result<(), S> {
         let mut excerpt = Vec::new();
-        subject.timeline(self.state).scan(&keys::entry(last, "", ""), |entry| {
+        subject.timeline(self.state).scan(&keys::moment(last), |entry| {
             if entry.at() > last {
                 return ControlFlow::Break(());
             }

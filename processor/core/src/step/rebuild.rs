@@ -311,7 +311,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     /// Counts the touches after the last counted engagement, which has just changed.
     pub fn recount_touches(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
         let last = subject.contact.spans.last();
-        let from = last.map(|last| keys::entry(last, "", "")).unwrap_or_default();
+        let from = last.map(keys::moment).unwrap_or_default();
         let mut touches = 0;
         subject.timeline(self.state).scan(&from, |entry| {
             let is_after = last.is_none_or(|last| entry.at() > last);
