@@ -33,7 +33,7 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -128,7 +128,7 @@ fn overview(store: &mut Store) -> Result<Overview> {
 }
 
 fn write_silent(out: &mut impl Write, overview: &Overview, summary: &Summary, style: Style) -> Result<()> {
-    let as_of = summary.last_tick.map_or_else(|| "the beginning".to_owned(), |tick| day(tick));
+    let as_of = summary.last_tick.map_or_else(|| "the beginning".to_owned(), day);
     let title = format!("{} of {} contacts have gone silent", grouped(overview.lapsed), grouped(overview.contacts));
     writeln!(out, "{}, as of {as_of}.", style.bold(&title))?;
     writeln!(out, "{} are engaged, {} will be silent soon.", grouped(overview.active), grouped(overview.at_risk))?;

@@ -4,7 +4,7 @@ use crate::StoreError;
 
 /// The steps of the commit cycle, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Point {
+pub enum Point {
     /// A batch is applied; the machine has not been flushed.
     Applied,
     /// The machine has been flushed; the journal has not been told.

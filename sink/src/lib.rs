@@ -3,7 +3,7 @@
 //! A [`Feed`] offers the published changes in order, from any cursor. The [`Dispatcher`] carries them to each [`Sink`] on
 //! a thread of its own, so that no sink waits for another: its own cursor, its own retries, its own lag. A sink stores a
 //! batch and the cursor behind it together, which makes delivery effectively once; how it does so is all that it has to
-//! know. There is one file a sink: [`file`].
+//! know. There is one file a sink: [`mod@file`].
 
 mod dispatcher;
 mod feed;

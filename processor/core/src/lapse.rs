@@ -313,10 +313,11 @@ impl Watch {
             if opened && clock.stages && clock.has_passed(clock.escalate_at(due)) {
                 self.tell(Rule::Lapse, last, Change::Escalated, None, clock, news);
             }
-        } else if clock.stages && !clock.has_passed(due) && clock.has_passed(clock.warn_at(last, due)) {
-            if !self.told(Rule::AtRisk, last).is_some_and(|told| told.change.is_open()) {
-                self.tell(Rule::AtRisk, last, Change::Opened, None, clock, news);
-            }
+        } else if clock.stages
+            && clock.has_passed(clock.warn_at(last, due))
+            && !self.told(Rule::AtRisk, last).is_some_and(|told| told.change.is_open())
+        {
+            self.tell(Rule::AtRisk, last, Change::Opened, None, clock, news);
         }
     }
 

@@ -122,6 +122,7 @@ fn range<'a>(
     rows.range::<[u8], _>((Included(from), Excluded(to)))
 }
 
+#[allow(clippy::disallowed_methods, reason = "sorted before anything sees them")]
 fn sorted_keys<T>(map: &HashMap<Vec<u8>, T>, from: &[u8], to: &[u8], limit: usize) -> Vec<Vec<u8>> {
     let mut keys: Vec<_> = map.keys().filter(|key| &key[..] >= from && &key[..] < to).cloned().collect();
     keys.sort_unstable();

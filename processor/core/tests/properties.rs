@@ -110,12 +110,8 @@ fn a_crowd_is_visited_in_slices() {
     assert_eq!(told("lapse", "escalated"), CONTACTS);
     assert_eq!(found.episodes.iter().filter(|episode| episode.1.is_some()).count(), CONTACTS);
     let events: Vec<String> = lines.into_iter().filter(|line| !line.contains("\"tick\"")).collect();
-    let rules = naive_rules(&events);
+    let rules = events.iter().rfind(|line| line.contains("\"rules\"")).unwrap();
+    let rules = model::line::Rules(serde_json::from_str(rules).unwrap());
     let expected = naive::episodes_of(&events, rules, Some("2024-07-01T00:00:00Z".parse().unwrap()));
     assert_eq!(found.episodes, expected);
-}
-
-fn naive_rules(lines: &[String]) -> model::line::Rules {
-    let rules = lines.iter().rfind(|line| line.contains("\"rules\"")).unwrap();
-    model::line::Rules(serde_json::from_str(rules).unwrap())
 }

@@ -121,7 +121,9 @@ fn a_dead_letter_is_added_once() {
     publish(&mut store, &[(Scores, "a", Some("1"))]);
     let news = Arc::new(AtomicU64::new(0));
     let seen = news.clone();
-    store.outbox().on_news(move || drop(seen.fetch_add(1, Ordering::Relaxed)));
+    store.outbox().on_news(move || {
+        seen.fetch_add(1, Ordering::Relaxed);
+    });
     let letter = Output { topic: DeadLetters, key: b"sales|7", value: Some(b"{}") };
     for _ in 0..2 {
         store.outbox().add_once(b"sales|7", letter).unwrap();

@@ -15,8 +15,8 @@ use touchline_core::record::{Record, tick_record};
 use super::{open, rows};
 use crate::failpoint::{Point, arm};
 use crate::{
-    Commit, Durability, HeldEvents, Input, Journal, Limits, Progress, Settings, Store, StoreError, Topics, Worker,
-    WorkerError, keys,
+    Commit, Durability, HeldEvents, Input, Journal, Limits, Place, Progress, Settings, Store, StoreError, Topics,
+    Worker, WorkerError, keys,
 };
 
 /// A log in memory. Events after `until` are held, and let go of before anything else by a later journal.

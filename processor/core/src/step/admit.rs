@@ -204,11 +204,11 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let row_key = keys::revision(&event.account, &event.source, &event.id);
         let row = self.state.get(&row_key).map_err(StepError::State)?;
         let row = row.map(|value| Revision::decode(&value)).transpose()?;
-        if let Some(row) = &row {
-            if !self.supersedes(event, revision, row)? {
-                self.machine.counts.duplicates += 1;
-                return Ok(());
-            }
+        if let Some(row) = &row
+            && !self.supersedes(event, revision, row)?
+        {
+            self.machine.counts.duplicates += 1;
+            return Ok(());
         }
         self.machine.counts.events += 1;
         let changes = row.as_ref().map_or(1, |row| row.version + 1);

@@ -36,8 +36,18 @@ struct Recount<'a> {
     tally: Tally,
     touches: Vec<Timestamp>,
     groups: BTreeMap<String, (Group, Option<Counted>)>,
-    /// Planned engagements: when, the entry's place, the occasion's group, and what they count as once passed.
-    planned: Vec<(Timestamp, Vec<u8>, Option<String>, Option<Counted>)>,
+    planned: Vec<Plan>,
+}
+
+/// A planned engagement.
+struct Plan {
+    at: Timestamp,
+    /// Its entry's place in the timeline.
+    place: Vec<u8>,
+    /// The group of its occasion.
+    group: Option<String>,
+    /// What it counts as once it has passed.
+    counted: Option<Counted>,
 }
 
 impl Recount<'_> {
@@ -64,10 +74,10 @@ impl Recount<'_> {
         Ok(())
     }
 
-    fn plan(&mut self, event: &Event<'_>, place: Vec<u8>, occasion: Option<String>) {
+    fn plan(&mut self, event: &Event<'_>, place: Vec<u8>, group: Option<String>) {
         let is_planned = event.kind == Kind::Engagement && event.status() == Status::Planned;
         if let Some(at) = event.time(Field::ScheduledFor).filter(|_| is_planned) {
-            self.planned.push((at, place, occasion, meeting(event)));
+            self.planned.push(Plan { at, place, group, counted: meeting(event) });
         }
     }
 
@@ -106,13 +116,13 @@ impl Recount<'_> {
         for best in self.groups.values().filter_map(|(_, best)| best.clone()).collect::<Vec<_>>() {
             self.score(&best);
         }
-        for (at, place, group, counted) in std::mem::take(&mut self.planned) {
-            let has_passed = tick.is_some_and(|tick| at < tick);
-            let is_settled =
-                group.as_ref().is_some_and(|name| self.groups.get(name).is_some_and(|(group, _)| group.is_settled));
-            if !has_passed {
-                self.planned.push((at, place, group, counted));
-            } else if let Some(counted) = counted.filter(|_| !is_settled) {
+        for plan in std::mem::take(&mut self.planned) {
+            let is_settled = |name: &String| self.groups.get(name).is_some_and(|(group, _)| group.is_settled);
+            if tick.is_none_or(|tick| plan.at >= tick) {
+                self.planned.push(plan);
+            } else if !plan.group.as_ref().is_some_and(is_settled)
+                && let Some(counted) = plan.counted
+            {
                 self.see(&counted);
                 self.score(&counted);
             }
@@ -206,8 +216,8 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         for (name, (group, _)) in &recount.groups {
             self.state.put(keys::occasion(contact_key, name), group.encode());
         }
-        for (at, place, ..) in &recount.planned {
-            self.state.put(keys::planned(contact_key, *at, place), Vec::new());
+        for plan in &recount.planned {
+            self.state.put(keys::planned(contact_key, plan.at, &plan.place), Vec::new());
         }
         Ok(())
     }

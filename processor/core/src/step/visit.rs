@@ -239,11 +239,11 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             subject.contact.planned -= 1;
             let Some(entry) = self.planned_entry(subject, at, &place)? else { continue };
             let event = entry.event()?;
-            if let Some(counted) = meeting(&event) {
-                if !self.is_settled(subject, event.text(Field::Occasion))? {
-                    subject.see_contact();
-                    self.count(subject, &counted, true)?;
-                }
+            if let Some(counted) = meeting(&event)
+                && !self.is_settled(subject, event.text(Field::Occasion))?
+            {
+                subject.see_contact();
+                self.count(subject, &counted, true)?;
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! The core, run on a log of lines, with what it published gathered into the naive model's form.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test kit")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
