@@ -4,7 +4,10 @@
 //! known field. Unknown fields are kept as compact JSON. An empty string reads as absent; so does `null`, except in a
 //! profile, where it clears.
 
+mod members;
 mod parse;
+mod reject;
+mod values;
 mod write;
 
 use std::borrow::Cow;
@@ -13,7 +16,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use crate::field::Field;
-pub use parse::{NESTING, Reject, check_future, is_email, mail_domain, parse_time};
+pub use parse::{check_future, is_email, mail_domain};
+pub use reject::Reject;
+pub use values::parse_time;
 pub(crate) use write::{json_string, raw_member, string_member, time_member};
 
 /// Kafka's own default limit of a record; what is larger has been refused by most brokers already.
@@ -24,6 +29,9 @@ pub const KEY_BYTES: usize = 256;
 pub const SOURCE_BYTES: usize = 256;
 /// An id may be a URL or a compound of several ids.
 pub const ID_BYTES: usize = 1024;
+
+/// Readers downstream recurse; most stop at 128 levels.
+pub const NESTING: usize = 64;
 
 /// What an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

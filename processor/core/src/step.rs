@@ -6,8 +6,10 @@
 //! wherever the commits fell (but scores, which are published once a commit).
 
 mod admit;
+mod counted;
 mod news;
 mod rebuild;
+mod rows;
 mod subject;
 mod visit;
 

@@ -2,155 +2,20 @@
 
 use jiff::Timestamp;
 
+use super::counted::{Counted, meeting, occasion_group};
+use super::rows::{Group, Revision};
 use super::subject::Subject;
 use super::{Apply, Result, StepError};
-use crate::codec::{Corrupt, Reader, put_bytes, put_int, put_time, put_uint};
 use crate::decay::Decay;
-use crate::event::{Event, Interaction, Kind, Status};
+use crate::event::{Event, Kind, Status};
 use crate::field::Field;
 use crate::keys;
 use crate::lapse::News;
 use crate::output::{Outputs, Topic};
 use crate::profile::Role;
 use crate::publish::{Who, fact_key, version};
-use crate::rules::{Counts, Rules};
+use crate::rules::Counts;
 use crate::state::State;
-
-/// One counted engagement.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Counted {
-    pub at: Timestamp,
-    pub class: Counts,
-    pub vehicle: String,
-    /// Several records that share a group are counted once: those of one occasion, or of one imported engagement.
-    pub group: Option<String>,
-}
-
-impl Counted {
-    /// What an event counts as by itself; what a planned meeting counts as later is [`meeting`].
-    pub fn of(event: &Event<'_>) -> Option<Counted> {
-        if event.contact.is_empty() {
-            return None;
-        }
-        let (at, vehicle) = (event.occurred_at, || event.text(Field::Vehicle).unwrap_or_default().to_owned());
-        match event.kind {
-            Kind::Advocacy => Some(Counted { at, class: Counts::Advocacy, vehicle: "advocacy".into(), group: None }),
-            Kind::Profile => {
-                let at = event.time(Field::LastEngagementAt)?;
-                let group = Some(format!("imported {at}"));
-                Some(Counted { at, class: Counts::OneWay, vehicle: "imported".into(), group })
-            }
-            Kind::Engagement => match (event.status(), event.interaction()) {
-                (Status::Attended, interaction @ (Interaction::TwoWay | Interaction::OneWay)) => {
-                    let class = if interaction == Interaction::TwoWay { Counts::TwoWay } else { Counts::OneWay };
-                    let group = event.text(Field::Occasion).map(occasion_group);
-                    Some(Counted { at, class, vehicle: vehicle(), group })
-                }
-                (Status::Planned, Interaction::TwoWay | Interaction::OneWay) if event.get(Field::By).is_none() => {
-                    Some(Counted { at, class: Counts::OneWay, vehicle: vehicle(), group: None })
-                }
-                _ => None,
-            },
-            Kind::Touch | Kind::Value | Kind::Action => None,
-        }
-    }
-
-    /// What it weighs.
-    pub fn weight(&self, rules: &Rules) -> f64 {
-        self.class_weight(rules) * rules.score.vehicle(&self.vehicle)
-    }
-
-    /// What its class weighs: the heaviest record of an occasion is the one that is counted.
-    pub fn class_weight(&self, rules: &Rules) -> f64 {
-        match self.class {
-            Counts::TwoWay => rules.score.two_way,
-            Counts::OneWay => rules.score.one_way,
-            Counts::Advocacy => rules.score.advocacy,
-        }
-    }
-}
-
-/// The group of an occasion's records.
-pub(super) fn occasion_group(occasion: &str) -> String {
-    format!("occasion {occasion}")
-}
-
-/// What a planned engagement counts as once a tick has passed it, if it counts at all.
-pub(super) fn meeting(event: &Event<'_>) -> Option<Counted> {
-    let is_meeting = event.text(Field::Vehicle) == Some("meeting");
-    let is_persons = matches!(event.interaction(), Interaction::TwoWay | Interaction::OneWay);
-    let at = event.time(Field::ScheduledFor).filter(|_| is_meeting && is_persons)?;
-    Some(Counted { at, class: Counts::TwoWay, vehicle: "meeting".into(), group: None })
-}
-
-/// What is known of a group: its best record so far, and what else of an occasion matters.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Group {
-    /// (weight, place in the timeline) of the record that is counted.
-    pub best: Option<(f64, Vec<u8>)>,
-    /// A planned engagement belongs to it.
-    pub is_planned: bool,
-    /// It was attended, missed or called off, so that what was planned does not count by itself.
-    pub is_settled: bool,
-}
-
-impl Group {
-    /// Whether a record is counted rather than the best so far: the heavier, then the earlier.
-    pub fn is_better(&self, weight: f64, entry: &[u8]) -> bool {
-        self.best.as_ref().is_none_or(|(best, place)| weight > *best || (weight == *best && entry < &place[..]))
-    }
-
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![u8::from(self.is_planned) | u8::from(self.is_settled) << 1];
-        if let Some((weight, entry)) = &self.best {
-            out.extend_from_slice(&weight.to_bits().to_le_bytes());
-            out.extend_from_slice(entry);
-        }
-        out
-    }
-
-    pub fn decode(value: &[u8]) -> std::result::Result<Group, Corrupt> {
-        let mut reader = Reader::new(value, "group");
-        let flags = reader.byte()?;
-        let best = if reader.is_empty() { None } else { Some((reader.float()?, reader.rest().to_vec())) };
-        Ok(Group { best, is_planned: flags & 1 != 0, is_settled: flags & 2 != 0 })
-    }
-}
-
-/// Where a record with a revision stands.
-struct Revision {
-    revision: i64,
-    version: u64,
-    /// The canonical bytes of a void; otherwise the record's contact and time.
-    standing: std::result::Result<(String, Timestamp), Vec<u8>>,
-}
-
-impl Revision {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        put_int(&mut out, self.revision);
-        put_uint(&mut out, self.version);
-        out.push(u8::from(self.standing.is_ok()));
-        match &self.standing {
-            Ok((contact, at)) => {
-                put_bytes(&mut out, contact.as_bytes());
-                put_time(&mut out, *at);
-            }
-            Err(void) => put_bytes(&mut out, void),
-        }
-        out
-    }
-
-    fn decode(value: &[u8]) -> std::result::Result<Revision, Corrupt> {
-        let mut reader = Reader::new(value, "revision");
-        let (revision, version) = (reader.int()?, reader.uint()?);
-        let standing = match reader.byte()? {
-            0 => Err(reader.bytes()?.to_vec()),
-            _ => Ok((reader.text()?.to_owned(), reader.time()?)),
-        };
-        Ok(Revision { revision, version, standing })
-    }
-}
 
 fn canonical(event: &Event<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
-use super::admit::{Counted, Group, meeting, occasion_group};
+use super::counted::{Counted, meeting, occasion_group};
+use super::rows::Group;
 use super::subject::{Inherited, Subject};
 use super::visit::Work;
 use super::{Apply, Result, StepError};

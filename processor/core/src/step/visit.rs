@@ -3,8 +3,9 @@
 
 use jiff::Timestamp;
 
-use super::admit::{Group, meeting, occasion_group};
+use super::counted::{meeting, occasion_group};
 use super::rebuild::take_sums;
+use super::rows::Group;
 use super::subject::{Change, Inherited, Subject, clock, old_clock};
 use super::{Apply, Machine, Result, Step, StepError, read_rules, rules_json};
 use crate::account::Account;

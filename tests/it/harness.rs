@@ -1,0 +1,267 @@
+//! A directory for each test, and the command run in it.
+//!
+//! Command lines stand in tests as they are typed, relative to the directory. Whatever a run does, it must not panic, and
+//! it logs errors only where a test expects one.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Whatever takes longer does not come: the longest run takes seconds, and machines differ.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(2);
+
+/// Waits until it holds. It fails loudly if it never does.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "waited in vain for {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A directory that goes with the test.
+pub struct Place {
+    files: TempDir,
+    /// What runs have said; not where they can see it.
+    said: TempDir,
+    runs: AtomicU32,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        Place { files: TempDir::new().unwrap(), said: TempDir::new().unwrap(), runs: AtomicU32::new(0) }
+    }
+
+    /// A directory that holds these files.
+    pub fn with<T: AsRef<[u8]>>(files: &[(&str, T)]) -> Place {
+        let place = Place::new();
+        files.iter().for_each(|(name, contents)| place.write(name, contents));
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.files.path().join(name)
+    }
+
+    /// How dead letters and `state inspect` name a file.
+    pub fn canonical(&self, name: &str) -> String {
+        self.path(name).canonicalize().unwrap().display().to_string()
+    }
+
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.path(name), contents).unwrap();
+    }
+
+    pub fn append(&self, name: &str, contents: impl AsRef<[u8]>) {
+        use std::io::Write;
+        let mut file = File::options().append(true).open(self.path(name)).unwrap();
+        file.write_all(contents.as_ref()).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        let path = self.path(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    pub fn exists(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    /// The objects of a `.jsonl` file.
+    pub fn objects(&self, name: &str) -> Vec<Value> {
+        objects(&self.read(name))
+    }
+
+    /// The path of the first file below `dir` whose name ends so.
+    pub fn find(&self, dir: &str, ending: &str) -> PathBuf {
+        let mut names: Vec<PathBuf> =
+            fs::read_dir(self.path(dir)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names.into_iter().find(|path| path.to_string_lossy().ends_with(ending)).unwrap()
+    }
+
+    /// Runs a command to its end. Words are separated by spaces; `< FILE` is its standard input, which else is empty.
+    pub fn run(&self, line: &str) -> Ran {
+        self.start(line).ended()
+    }
+
+    /// Starts a command.
+    pub fn start(&self, line: &str) -> Running {
+        let (line, input) = line.split_once(" < ").unwrap_or((line, ""));
+        let input = match input {
+            "" => Stdio::null(),
+            // A pipe that somebody else writes into.
+            "|" => Stdio::piped(),
+            name => Stdio::from(File::open(self.path(name)).unwrap()),
+        };
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        let said = |what: &str| self.said.path().join(format!("{number}.{what}"));
+        let (out, err) = (said("out"), said("err"));
+        let child = Command::new(env!("CARGO_BIN_EXE_touchline"))
+            .args(line.split_whitespace())
+            .current_dir(self.files.path())
+            .env_remove("TOUCHLINE_LOG")
+            .stdin(input)
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap())
+            .spawn()
+            .unwrap();
+        Running { line: line.to_owned(), child, out, err, status: None }
+    }
+}
+
+/// The objects of JSON Lines.
+pub fn objects(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+/// A command at work. One that is dropped is killed.
+pub struct Running {
+    line: String,
+    pub child: Child,
+    out: PathBuf,
+    err: PathBuf,
+    status: Option<ExitStatus>,
+}
+
+impl Running {
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().unwrap();
+        }
+        self.status.is_some()
+    }
+
+    /// Waits until something holds, or until it has ended, which is then for [`Running::ended`] to judge.
+    pub fn until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
+        until(&format!("{what} of `{}`", self.line), || holds() || self.has_ended());
+    }
+
+    /// What it has logged so far.
+    pub fn logged(&self) -> String {
+        fs::read_to_string(&self.err).unwrap()
+    }
+
+    /// Sends a signal by its name, `INT` or `TERM`.
+    pub fn signal(&self, name: &str) {
+        // Every shell has this `kill`; a container may have no other.
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+    }
+
+    /// Kills it as -9 does; whether it had not ended before.
+    pub fn kill(mut self) -> bool {
+        let was_alive = !self.has_ended();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let said = Ran::of(&self, None);
+        said.is_clean();
+        was_alive
+    }
+
+    /// Waits for its end.
+    pub fn ended(mut self) -> Ran {
+        drop(self.child.stdin.take());
+        until(&format!("the end of `{}`", self.line), || self.has_ended());
+        Ran::of(&self, self.status.and_then(|status| status.code()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a run has said.
+#[derive(Debug)]
+pub struct Ran {
+    line: String,
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    fn of(running: &Running, code: Option<i32>) -> Ran {
+        let text = |path: &Path| String::from_utf8(fs::read(path).unwrap()).unwrap();
+        Ran { line: running.line.clone(), code, out: text(&running.out), err: text(&running.err) }
+    }
+
+    /// It has not panicked, and has logged no error.
+    fn is_clean(&self) {
+        assert!(!self.err.contains("panicked"), "{self:#?}");
+        assert!(!self.err.contains("ERROR"), "{self:#?}");
+    }
+
+    /// It has done what it was asked.
+    #[track_caller]
+    pub fn ok(self) -> Ran {
+        self.is_clean();
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+
+    /// It has refused, with this code and all of these words, and without a log line beside them.
+    #[track_caller]
+    pub fn refused(self, code: i32, words: &[&str]) -> Ran {
+        self.is_clean();
+        self.failed(code, words)
+    }
+
+    /// As [`Ran::refused`], where an error may be logged as well.
+    #[track_caller]
+    pub fn failed(self, code: i32, words: &[&str]) -> Ran {
+        assert!(!self.err.contains("panicked"), "{self:#?}");
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        for word in words {
+            assert!(self.err.contains(word), "{word:?} is not in {self:#?}");
+        }
+        self
+    }
+
+    /// Its one JSON object.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        let objects = objects(&self.out);
+        assert_eq!(objects.len(), 1, "{self:#?}");
+        objects.into_iter().next().unwrap()
+    }
+}
+
+/// The same dice for the same seed (SplitMix64).
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 up to, but not, `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.word() % end
+    }
+
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len() as u64) as usize]
+    }
+
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for end in (1..items.len()).rev() {
+            items.swap(end, self.below(end as u64 + 1) as usize);
+        }
+    }
+}

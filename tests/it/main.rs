@@ -1,0 +1,21 @@
+//! The command as people type it: files in, files and exit codes out.
+//!
+//! Everything goes through the binary. A test is a few files, a few command lines and what must come of them; each module
+//! has one `check` for that. What is random has a seed.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod as_of;
+mod commands;
+mod community;
+mod crash;
+mod follow;
+mod harness;
+mod log;
+mod outputs;
+mod refused;
+mod rules;
+mod signals;
+mod state;
+mod truth;
+mod wrong;
