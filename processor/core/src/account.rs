@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use crate::codec::{Corrupt, Reader, put_float, put_int, put_time_option, put_uint};
-use crate::contact::{Contact, read_standing};
+use crate::contact::{Contact, Tally, read_standing};
+use crate::coverage::Coverage;
 use crate::decay::{Decay, score};
 use crate::lapse::{Standing, Watch};
 use crate::profile::{Profile, ROLES, Role};
@@ -27,9 +28,9 @@ pub struct Account {
     /// Counted engagements of its contacts.
     pub engagements: u64,
     /// Times of all contacts' counted engagements.
-    pub all: Spans,
+    pub all: Coverage,
     /// Times of line-of-business people's and decision makers' counted engagements.
-    pub line: Spans,
+    pub line: Coverage,
     /// What has been told of its silences.
     pub watch: Watch,
     /// What is known of the company.
@@ -55,7 +56,7 @@ impl Account {
     /// The times that say whether the account is silent: those of the people who matter, or of everybody while no roles
     /// are known.
     pub fn relevant(&self) -> &Spans {
-        if self.knows_roles() { &self.line } else { &self.all }
+        if self.knows_roles() { self.line.spans() } else { self.all.spans() }
     }
 
     /// Whether any contact's role is known.
@@ -81,6 +82,18 @@ impl Account {
         self.as_of = self.as_of.max(Some(as_of));
     }
 
+    /// Takes a contact's points out of one role's and adds what they are now to another's.
+    pub(crate) fn move_points(&mut self, was: Role, before: &Tally, role: Role, after: &Tally, decay: Decay) {
+        self.roles[was as usize].contacts -= 1;
+        self.roles[role as usize].contacts += 1;
+        if before.as_of.is_some() {
+            self.roles[was as usize].points -= before.points() * decay.shift(before.landmark, self.landmark);
+        }
+        if let Some(as_of) = after.as_of {
+            self.add_points(role, after.points(), after.landmark, as_of, decay);
+        }
+    }
+
     /// Counts a contact in, with all that it has.
     pub(crate) fn join(&mut self, contact: &Contact, decay: Decay) {
         if contact.entries == 0 {
@@ -92,9 +105,9 @@ impl Account {
         if let Some(as_of) = contact.tally.as_of {
             self.add_points(role, contact.tally.points(), contact.tally.landmark, as_of, decay);
         }
-        self.all.merge(&contact.spans);
+        self.all.merge(&contact.times);
         if role.is_line() {
-            self.line.merge(&contact.spans);
+            self.line.merge(&contact.times);
         }
     }
 
@@ -156,8 +169,8 @@ impl Account {
         account.landmark = reader.int()?;
         account.as_of = reader.time_option()?;
         account.engagements = reader.uint()?;
-        account.all = Spans::decode(&mut reader)?;
-        account.line = Spans::decode(&mut reader)?;
+        account.all = Coverage::decode(&mut reader)?;
+        account.line = Coverage::decode(&mut reader)?;
         account.watch = Watch::decode(&mut reader)?;
         account.profile = Profile::decode(&mut reader)?;
         account.standing = read_standing(&mut reader)?;
@@ -172,10 +185,7 @@ impl Account {
 
     /// Memory behind it, roughly.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Account>()
-            + size_of_val(self.all.as_slice())
-            + size_of_val(self.line.as_slice())
-            + self.profile.heap_bytes()
+        size_of::<Account>() + self.all.heap_bytes() + self.line.heap_bytes() + self.profile.heap_bytes()
     }
 }
 

@@ -6,11 +6,11 @@
 use jiff::Timestamp;
 
 use crate::codec::{Corrupt, Reader, put_bytes, put_float, put_int, put_time_option, put_uint};
+use crate::coverage::Coverage;
 use crate::decay::Decay;
 use crate::entry::Entry;
 use crate::lapse::{Standing, Watch};
 use crate::profile::Profile;
-use crate::spans::Spans;
 
 /// The form of a stored contact.
 const VERSION: u8 = 1;
@@ -23,7 +23,7 @@ pub struct Contact {
     /// Records in the timeline.
     pub entries: u64,
     /// Counted engagements' times.
-    pub spans: Spans,
+    pub times: Coverage,
     /// What has been told of its silences.
     pub watch: Watch,
     /// What its engagements are worth.
@@ -134,7 +134,7 @@ impl Contact {
         out.push(VERSION);
         put_uint(out, self.version);
         put_uint(out, self.entries);
-        self.spans.encode(out);
+        self.times.encode(out);
         self.watch.encode(out);
         self.tally.encode(out);
         put_uint(out, self.touches_since);
@@ -157,7 +157,7 @@ impl Contact {
         let mut contact = Contact {
             version: reader.uint()?,
             entries: reader.uint()?,
-            spans: Spans::decode(&mut reader)?,
+            times: Coverage::decode(&mut reader)?,
             watch: Watch::decode(&mut reader)?,
             tally: Tally::decode(&mut reader)?,
             touches_since: reader.uint()?,
@@ -185,7 +185,7 @@ impl Contact {
             + entries
             + self.tally.parts.len() * PART_BYTES
             + self.watch.ledger.len() * TOLD_BYTES
-            + size_of_val(self.spans.as_slice())
+            + self.times.heap_bytes()
             + self.profile.heap_bytes()
     }
 }

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod codec;
 pub mod contact;
+pub mod coverage;
 pub mod decay;
 mod entry;
 pub mod event;

@@ -133,7 +133,7 @@ impl<'a> ScoreView<'a> {
             parts,
             as_of: tally.as_of,
             last_two_way: tally.last_two_way,
-            last: contact.spans.last(),
+            last: contact.times.last(),
             due: contact.watch.due,
             engagements: tally.engagements,
             touches_since: Some(contact.touches_since),

@@ -55,6 +55,12 @@ impl Spans {
         Some(self.0.get(place + 1).map(|span| span.start))
     }
 
+    /// Whether a span begins or ends with this time.
+    pub fn is_bound(&self, time: Timestamp) -> bool {
+        let place = self.0.partition_point(|span| span.end < time);
+        self.0.get(place).is_some_and(|span| span.start == time || span.end == time)
+    }
+
     /// (end of a span, start of the next): every gap, the open one last.
     pub fn gaps(&self) -> impl Iterator<Item = (Timestamp, Option<Timestamp>)> {
         self.0.iter().enumerate().map(|(place, span)| (span.end, self.0.get(place + 1).map(|next| next.start)))

@@ -158,7 +158,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         }
         match event.kind {
             Kind::Touch => {
-                let is_after = subject.contact.spans.last().is_none_or(|last| event.occurred_at > last);
+                let is_after = subject.contact.times.last().is_none_or(|last| event.occurred_at > last);
                 subject.contact.touches_since += u64::from(is_after);
                 Ok(())
             }
@@ -263,9 +263,9 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         if !rules.lapse.counts.contains(&counted.class) {
             return Ok(());
         }
-        let was_last = subject.contact.spans.last();
+        let was_last = subject.contact.times.last();
         self.count_time(subject, at);
-        if subject.contact.spans.last() != was_last { self.recount_touches(subject) } else { Ok(()) }
+        if subject.contact.times.last() != was_last { self.recount_touches(subject) } else { Ok(()) }
     }
 
     /// Adds a time to the contact's and the account's spans.
@@ -273,7 +273,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let clock = subject.clock(self.machine);
         let mut news = Vec::new();
         let contact = &mut *subject.contact;
-        let added = contact.spans.add(at);
+        let added = contact.times.add(at);
         contact.watch.added(at, added, &clock, &mut news);
         subject.contact_news.extend(news);
 
@@ -293,15 +293,15 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     fn learn_of_contact(&mut self, subject: &mut Subject<'_>, event: &Event<'_>) -> Result<(), S> {
         let clock = subject.clock(self.machine);
         let contact = &mut *subject.contact;
-        let were = contact.watch.standing(&contact.spans, &clock);
+        let were = contact.watch.standing(contact.times.spans(), &clock);
         let role = contact.profile.role();
         contact.profile.merge(event, &self.machine.rules.priorities);
         let clock = subject.clock(self.machine);
         let contact = &mut *subject.contact;
         let mut news = Vec::new();
-        contact.watch.changed(&were, &contact.spans, &clock, &mut news);
+        contact.watch.changed(&were, contact.times.spans(), &clock, &mut news);
         subject.contact_news.extend(news);
-        if role != subject.contact.profile.role() { self.change_role(subject, role) } else { Ok(()) }
+        if role == subject.contact.profile.role() { Ok(()) } else { self.change_role(subject, role) }
     }
 
     fn learn_of_account(&mut self, subject: &mut Subject<'_>, event: &Event<'_>) {

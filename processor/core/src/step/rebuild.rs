@@ -13,7 +13,8 @@ use super::visit::Work;
 use super::{Apply, Result, StepError};
 use crate::account::Account;
 use crate::codec::Corrupt;
-use crate::contact::{Contact, Tally};
+use crate::contact::Tally;
+use crate::coverage::Coverage;
 use crate::decay::Decay;
 use crate::entry::Entry;
 use crate::event::{Event, Kind, Status};
@@ -22,18 +23,24 @@ use crate::keys;
 use crate::output::Outputs;
 use crate::profile::{Profile, Role};
 use crate::rules::{Counts, Rules};
-use crate::spans::Spans;
 use crate::state::State;
 
 /// Keys that are read ahead while an account's contacts are visited.
 const KEYS: usize = 1024;
+
+/// What a contact adds to its account.
+pub(super) struct Sums {
+    role: Role,
+    times: Coverage,
+    tally: Tally,
+}
 
 /// Everything that follows from a timeline, in the making.
 struct Recount<'a> {
     rules: &'a Rules,
     contact: &'a str,
     profile: Profile,
-    spans: Spans,
+    times: Coverage,
     tally: Tally,
     touches: Vec<Timestamp>,
     groups: BTreeMap<String, (Group, Option<Counted>)>,
@@ -100,7 +107,7 @@ impl Recount<'_> {
     /// What each record counts for, whatever its group.
     fn see(&mut self, counted: &Counted) {
         if self.rules.lapse.counts.contains(&counted.class) {
-            self.spans.add(counted.at);
+            self.times.add(counted.at);
         }
         if counted.class == Counts::TwoWay {
             self.tally.last_two_way = self.tally.last_two_way.max(Some(counted.at));
@@ -138,12 +145,12 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             return self.rebuild_account_profile(subject);
         }
         let clock = subject.clock(self.machine);
-        let were = subject.contact.watch.standing(&subject.contact.spans, &clock);
+        let were = subject.contact.watch.standing(subject.contact.times.spans(), &clock);
         let rules = self.machine.rules.clone();
         let before = self.recount(subject, &rules)?;
         let clock = subject.clock(self.machine);
         let (contact, mut news) = (&mut *subject.contact, Vec::new());
-        contact.watch.changed(&were, &contact.spans, &clock, &mut news);
+        contact.watch.changed(&were, contact.times.spans(), &clock, &mut news);
         subject.contact_news.extend(news);
         self.recount_account(subject, &before)
     }
@@ -169,14 +176,14 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         Ok(())
     }
 
-    /// Counts a contact again under these rules; returns it as it was.
-    pub fn recount(&mut self, subject: &mut Subject<'_>, rules: &Rules) -> Result<Contact, S> {
+    /// Counts a contact again under these rules; returns what it had added to its account.
+    pub fn recount(&mut self, subject: &mut Subject<'_>, rules: &Rules) -> Result<Sums, S> {
         subject.see_contact();
         let mut recount = Recount {
             rules,
             contact: subject.who.contact,
             profile: Profile::default(),
-            spans: Spans::default(),
+            times: Coverage::default(),
             tally: Tally::default(),
             touches: Vec::new(),
             groups: BTreeMap::new(),
@@ -195,13 +202,15 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         }
         recount.finish(self.machine.tick);
         self.write_rows(&subject.contact_key, &recount)?;
-        let before = Contact { recent: Vec::new(), ..(*subject.contact).clone() };
+        let role = subject.contact.profile.role();
         let contact = &mut *subject.contact;
-        let last = recount.spans.last();
+        let last = recount.times.last();
         contact.touches_since = recount.touches.iter().filter(|at| last.is_none_or(|last| **at > last)).count() as u64;
         contact.planned = recount.planned.len() as u64;
-        (contact.profile, contact.spans, contact.tally) = (recount.profile, recount.spans, recount.tally);
-        Ok(before)
+        contact.profile = recount.profile;
+        let times = std::mem::replace(&mut contact.times, recount.times);
+        let tally = std::mem::replace(&mut contact.tally, recount.tally);
+        Ok(Sums { role, times, tally })
     }
 
     /// Writes the rows of the groups and of what is planned anew.
@@ -223,25 +232,30 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         Ok(())
     }
 
-    /// Brings the account up to date with a contact that was counted again.
-    fn recount_account(&mut self, subject: &mut Subject<'_>, before: &Contact) -> Result<(), S> {
-        let contact = &subject.contact;
-        let has_same_role = contact.profile.role() == before.profile.role();
-        let has_same_times = contact.spans == before.spans && contact.tally.as_of == before.tally.as_of;
-        if contact.entries == 0 || !has_same_role || !has_same_times {
+    /// Brings the account up to date with a contact that was counted again: by the difference, or if that does not tell,
+    /// by summing all contacts again.
+    fn recount_account(&mut self, subject: &mut Subject<'_>, before: &Sums) -> Result<(), S> {
+        let (contact, account) = (&subject.contact, &subject.account);
+        let is_newest_gone = before.tally.as_of == account.as_of && contact.tally.as_of < before.tally.as_of;
+        if contact.entries == 0 || is_newest_gone {
             return self.rebuild_account(subject);
         }
-        if contact.tally == before.tally {
+        let (role, was) = (contact.profile.role(), before.role);
+        if contact.tally == before.tally && contact.times == before.times && role == was {
             return Ok(());
         }
-        subject.see_account();
-        let (contact, account) = (&subject.contact, &mut subject.account);
-        account.engagements = account.engagements + contact.tally.engagements - before.tally.engagements;
+        let (times, tally) = (contact.times.clone(), contact.tally.clone());
         let decay = Decay::new(self.machine.rules.score.half_life_s);
-        let shift = decay.shift(contact.tally.landmark, account.landmark);
-        let difference = contact.tally.points() - before.tally.points();
-        account.roles[contact.profile.role() as usize].points += difference * shift;
-        Ok(())
+        let mut is_told = true;
+        self.change_account(subject, |account| {
+            account.move_points(was, &before.tally, role, &tally, decay);
+            account.engagements = account.engagements + tally.engagements - before.tally.engagements;
+            is_told = account.all.replace(&before.times, &times);
+            let none = Coverage::default();
+            let of = |role: Role, times| if role.is_line() { times } else { &none };
+            is_told &= account.line.replace(of(was, &before.times), of(role, &times));
+        });
+        if is_told { Ok(()) } else { self.rebuild_account(subject) }
     }
 
     /// Sums an account again from all of its contacts.
@@ -298,30 +312,14 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     /// Moves a contact from one role to another in its account's sums.
-    pub fn change_role(&mut self, subject: &mut Subject<'_>, role: Role) -> Result<(), S> {
-        let new_role = subject.contact.profile.role();
-        if role.is_line() && !new_role.is_line() {
-            return self.rebuild_account(subject);
-        }
-        let decay = Decay::new(self.machine.rules.score.half_life_s);
-        let (points, landmark) = (subject.contact.tally.points(), subject.contact.tally.landmark);
-        let spans = (!role.is_line() && new_role.is_line()).then(|| subject.contact.spans.clone());
-        self.change_account(subject, |account| {
-            let points = if points > 0.0 { points * decay.shift(landmark, account.landmark) } else { 0.0 };
-            account.roles[role as usize].contacts -= 1;
-            account.roles[role as usize].points -= points;
-            account.roles[new_role as usize].contacts += 1;
-            account.roles[new_role as usize].points += points;
-            if let Some(spans) = spans {
-                account.line.merge(&spans);
-            }
-        });
-        Ok(())
+    pub fn change_role(&mut self, subject: &mut Subject<'_>, was: Role) -> Result<(), S> {
+        let before = Sums { role: was, times: subject.contact.times.clone(), tally: subject.contact.tally.clone() };
+        self.recount_account(subject, &before)
     }
 
     /// Counts the touches after the last counted engagement, which has just changed.
     pub fn recount_touches(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
-        let last = subject.contact.spans.last();
+        let last = subject.contact.times.last();
         let from = last.map(keys::moment).unwrap_or_default();
         let mut touches = 0;
         subject.timeline(self.state).scan(&from, |entry| {

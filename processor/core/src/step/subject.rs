@@ -206,11 +206,11 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     fn settle_contact(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
         let clock = subject.clock(self.machine);
         let (contact, mut news) = (&mut *subject.contact, Vec::new());
-        contact.watch.settle(&contact.spans, &clock, &mut news);
+        contact.watch.settle(contact.times.spans(), &clock, &mut news);
         subject.contact_news.extend(news);
         let contact = &subject.contact;
-        let standing = clock.standing(contact.spans.last(), contact.watch.due);
-        let mut next = contact.watch.next(&contact.spans, &clock);
+        let standing = clock.standing(contact.times.last(), contact.watch.due);
+        let mut next = contact.watch.next(contact.times.spans(), &clock);
         if contact.planned > 0 {
             let planned = self.next_planned(&subject.contact_key)?.map(|(at, _)| at);
             next = next.into_iter().chain(planned).min();

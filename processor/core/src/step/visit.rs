@@ -221,7 +221,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let clock = subject.clock(self.machine);
         let mut news = Vec::new();
         let contact = &mut *subject.contact;
-        contact.watch.fire(&contact.spans, &clock, &mut news);
+        contact.watch.fire(contact.times.spans(), &clock, &mut news);
         if !news.is_empty() {
             subject.see_contact();
             subject.contact_news.extend(news);
@@ -317,11 +317,11 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     fn recount_under(&mut self, subject: &mut Subject<'_>, rules: &Rules, inherited: &Inherited) -> Result<(), S> {
         let (tick, own) = (self.machine.tick, &subject.contact.profile);
         let were_clock = old_clock(&self.machine.rules, tick, inherited, own);
-        let were = subject.contact.watch.standing(&subject.contact.spans, &were_clock);
+        let were = subject.contact.watch.standing(subject.contact.times.spans(), &were_clock);
         self.recount(subject, rules)?;
         let clock = clock(rules, tick, &subject.account.profile, Some(&subject.contact.profile));
         let (contact, mut news) = (&mut *subject.contact, Vec::new());
-        contact.watch.changed(&were, &contact.spans, &clock, &mut news);
+        contact.watch.changed(&were, contact.times.spans(), &clock, &mut news);
         subject.contact_news.extend(news);
         Ok(())
     }
@@ -377,10 +377,10 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             }
             let mut subject = self.load(Who { account: &account, contact: &contact })?;
             let old = old_clock(&self.machine.rules, self.machine.tick, &inherited, &subject.contact.profile);
-            let were = subject.contact.watch.standing(&subject.contact.spans, &old);
+            let were = subject.contact.watch.standing(subject.contact.times.spans(), &old);
             let clock = subject.clock(self.machine);
             let (contact, mut news) = (&mut *subject.contact, Vec::new());
-            contact.watch.changed(&were, &contact.spans, &clock, &mut news);
+            contact.watch.changed(&were, contact.times.spans(), &clock, &mut news);
             subject.see_contact();
             subject.contact_news.extend(news);
             self.store(subject)?;
