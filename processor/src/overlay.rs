@@ -14,7 +14,8 @@ use touchline_core::state::Row;
 pub(crate) struct Overlay {
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
-    ahead: Ahead,
+    /// By table: scans of several go on side by side.
+    ahead: BTreeMap<u8, Ahead>,
 }
 
 /// Rows of the database that were read ahead: all from `from` (inclusive) to `to` (exclusive).
@@ -48,13 +49,15 @@ impl Overlay {
 
     /// The first row from `from` (inclusive) to `to` (exclusive).
     pub(crate) fn first(&mut self, db: &DB, from: &[u8], to: &[u8]) -> Result<Option<Row>, rocksdb::Error> {
+        let Overlay { rows, ahead, .. } = self;
+        let ahead = ahead.entry(from.first().copied().unwrap_or_default()).or_default();
         let mut from = Cow::Borrowed(from);
         while *from < *to {
-            if !self.ahead.covers(&from) {
-                self.ahead.read(db, &from, to)?;
+            if !ahead.covers(&from) {
+                ahead.read(db, &from, to)?;
             }
-            let end = to.min(&self.ahead.to);
-            if let Some((key, value)) = first(self.ahead.rows_in(&from, end), self.range(&from, end)) {
+            let end = to.min(&ahead.to);
+            if let Some((key, value)) = first(ahead.rows_in(&from, end), changes(rows, &from, end)) {
                 return Ok(Some((key.to_vec(), value.to_vec())));
             }
             from = Cow::Owned(end.to_vec());
@@ -76,8 +79,7 @@ impl Overlay {
 
     /// What the batch has changed from `from` (inclusive) to `to` (exclusive), which must not be less.
     fn range(&self, from: &[u8], to: &[u8]) -> impl DoubleEndedIterator<Item = (&[u8], Option<&[u8]>)> {
-        let range = self.rows.range::<[u8], _>((Included(from), Excluded(to)));
-        range.map(|(key, value)| (&key[..], value.as_deref()))
+        changes(&self.rows, from, to)
     }
 
     /// All that the batch has changed, by key.
@@ -94,6 +96,15 @@ impl Overlay {
     pub(crate) fn clear(&mut self) {
         *self = Overlay::default();
     }
+}
+
+fn changes<'a>(
+    rows: &'a BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    from: &[u8],
+    to: &[u8],
+) -> impl DoubleEndedIterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+    let range = rows.range::<[u8], _>((Included(from), Excluded(to)));
+    range.map(|(key, value)| (&key[..], value.as_deref()))
 }
 
 impl Ahead {

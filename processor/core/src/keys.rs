@@ -199,14 +199,13 @@ pub fn timer(filed: Timestamp, record_key: &[u8]) -> Vec<u8> {
     key
 }
 
-/// From and to: the timers of a table filed at or before `through`.
-pub fn timers_through(table: u8, from: Option<Timestamp>, through: Timestamp) -> (Vec<u8>, Vec<u8>) {
-    let (mut start, mut end) = (vec![table], vec![table]);
+/// Where the timers of a table begin that were filed at or after a moment.
+pub fn timers_from(table: u8, from: Option<Timestamp>) -> Vec<u8> {
+    let mut start = vec![table];
     if let Some(from) = from {
         push_time(&mut start, from);
     }
-    push_time(&mut end, through);
-    (start, end_of(&end))
+    start
 }
 
 /// When a [`timer`] was filed, and the key of the record that it is for.

@@ -106,6 +106,8 @@ impl Machine {
         }
         let from = self.tick.replace(through);
         if self.next_timer.is_none_or(|next| next <= through) {
+            // From here on, what is filed and what the scan ends at; not known if the scan is cut by a new start.
+            self.next_timer = Some(Timestamp::MAX);
             self.work = Some(Work::Tick { table: table::TIMER, from, after: Vec::new() });
         }
     }
@@ -157,38 +159,32 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     fn tick_slice(&mut self, mut table: u8, from: Option<Timestamp>, mut after: Vec<u8>) -> Result<Option<Work>, S> {
         let Some(through) = self.machine.tick else { return Ok(None) };
         for _ in 0..SLICE {
-            let (start, end) = keys::timers_through(table, from, through);
-            let start = if after.is_empty() { start } else { after };
-            match self.state.first(&start, &end).map_err(StepError::State)? {
-                Some((key, _)) => {
+            if after.is_empty() {
+                after = keys::timers_from(table, from);
+            }
+            let row = self.state.first(&after, &[table + 1]).map_err(StepError::State)?;
+            let filed = row.as_ref().map(|(key, _)| keys::read_timer(key)).transpose()?;
+            match (row, filed) {
+                (Some((key, _)), Some((filed, record))) if filed <= through => {
                     after = keys::after(&key);
-                    self.fire(key)?;
+                    self.fire(key, &record)?;
                 }
-                None if table == table::TIMER => (table, after) = (table::ACCOUNT_TIMER, Vec::new()),
-                None => {
-                    self.machine.next_timer = Some(self.peek_timers(through)?);
-                    return Ok(None);
+                // The first that the tick has not reached is the first to look for next time.
+                (_, next) => {
+                    let next = next.map_or(Timestamp::MAX, |(filed, _)| filed);
+                    self.machine.next_timer = self.machine.next_timer.map(|known| known.min(next));
+                    if table != table::TIMER {
+                        return Ok(None);
+                    }
+                    (table, after) = (table::ACCOUNT_TIMER, Vec::new());
                 }
             }
         }
         Ok(Some(Work::Tick { table, from, after }))
     }
 
-    /// When the next timer after a tick is filed.
-    fn peek_timers(&mut self, tick: Timestamp) -> Result<Timestamp, S> {
-        let mut next = Timestamp::MAX;
-        for table in [table::TIMER, table::ACCOUNT_TIMER] {
-            let (start, _) = keys::timers_through(table, Some(tick), tick);
-            if let Some((key, _)) = self.state.first(&start, &[table + 1]).map_err(StepError::State)? {
-                next = next.min(keys::read_timer(&key)?.0);
-            }
-        }
-        Ok(next)
-    }
-
-    fn fire(&mut self, key: Vec<u8>) -> Result<(), S> {
-        let (_, record_key) = keys::read_timer(&key)?;
-        let (account, contact) = keys::names(&record_key)?;
+    fn fire(&mut self, key: Vec<u8>, record_key: &[u8]) -> Result<(), S> {
+        let (account, contact) = keys::names(record_key)?;
         self.state.delete(key);
         let mut subject = self.load(Who { account: &account, contact: &contact })?;
         if contact.is_empty() {
