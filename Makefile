@@ -53,7 +53,7 @@ doc: ## Write the code's documentation, and say where it is
 
 .PHONY: clean
 clean: ## Remove what the tour has written; what is built stays (that is `cargo clean`)
-	rm -rf touchline-out my-state
+	rm -rf touchline-out acme-out live-out two-months-out load-out my-state
 
 .PHONY: setup
 setup: ## Install what building needs, if anything is missing
