@@ -27,7 +27,7 @@ test: setup note ## Install what is missing, and run all tests
 lint: ## Check format, lints, documentation, and what we depend on
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps --locked
 	bash scripts/deny.sh
 
 .PHONY: bench
@@ -61,5 +61,5 @@ setup: ## Install what building needs, if anything is missing
 
 .PHONY: note
 note:
-	@ls $(BUILT)/deps/librocksdb-*.rlib >/dev/null 2>&1 || \
+	@ls $(BUILT)/build/librocksdb-sys-*/out/librocksdb.a >/dev/null 2>&1 || \
 		echo 'The first build compiles RocksDB and takes 10 to 20 minutes; later ones take seconds.'

@@ -159,7 +159,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Generate(args) => generate(&args),
         Command::State { command } => state::run(command),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "touchline", &mut io::stdout());
+            // It panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "touchline", &mut script);
+            io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -30,6 +30,8 @@ pub struct SinkPlan {
     pub dir: std::path::PathBuf,
     /// What it is sent.
     pub topics: Vec<Topic>,
+    /// Whether the state is a new one in each run.
+    pub replaces: bool,
 }
 
 /// The stages, ready to run.
@@ -52,7 +54,13 @@ impl<J: Journal> Pipeline<J> {
         let feed = outbox.state().to_be_bytes().to_vec();
         let mut routes = Vec::with_capacity(sinks.len());
         for plan in sinks {
-            let config = FileConfig { name: plan.name.clone(), dir: plan.dir.clone(), feed: feed.clone(), following };
+            let config = FileConfig {
+                name: plan.name.clone(),
+                dir: plan.dir.clone(),
+                feed: feed.clone(),
+                following,
+                replaces: plan.replaces,
+            };
             let sink = FileSink::open(config)?;
             routes.push(Route { sink: Box::new(sink), topics: plan.topics.clone() });
         }
@@ -61,13 +69,17 @@ impl<J: Journal> Pipeline<J> {
         Ok(Pipeline { worker: Worker::new(journal, store, settings), outbox, dispatcher })
     }
 
-    /// Works until the journal's end, or until told to stop; then lets every sink deliver what is left. The parts are
-    /// handed back for a last look.
+    /// Works until the journal's end, until told to stop, or until no sink is left; then lets every sink deliver what is
+    /// left. The parts are handed back for a last look.
     pub fn run(mut self, stop: &AtomicBool, mut progress: impl FnMut(Progress)) -> Result<(J, Store)> {
         let (outbox, dispatcher) = (&self.outbox, &self.dispatcher);
         let worked = self.worker.run(stop, |batch| {
             progress(batch);
             trim(outbox, dispatcher);
+            if dispatcher.progress().all(|(_, progress)| progress.borrow().ended) {
+                // Their errors tell why.
+                stop.store(true, Ordering::Relaxed);
+            }
         });
         let outcomes = self.dispatcher.finish(DRAIN_WITHIN);
         worked?;

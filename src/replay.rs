@@ -17,7 +17,7 @@ use touchline_core::rules::Rules;
 use touchline_core::step::Machine;
 use touchline_ingest::identity::Identity;
 use touchline_ingest::{Counts, Decoder, Format, Zones};
-use touchline_processor::{Durability, Progress, Settings, Store};
+use touchline_processor::{Durability, MEMORY_MIN, Memory, Progress, Settings, Store, StoreError};
 
 use crate::cli::Usage;
 use crate::config::Config;
@@ -72,6 +72,11 @@ pub(crate) fn partition(dir: &Path) -> PathBuf {
 /// Runs the command.
 pub fn run(options: Options) -> Result<ExitCode> {
     let started = Instant::now();
+    let reading = reading(&options);
+    // What is wrong with the command is said before anything is made.
+    let is_log = journal::look(&options.files, &reading, options.as_of)?;
+    check_dir("--out", &options.out)?;
+    options.state.iter().try_for_each(|dir| check_dir("--state", dir))?;
     let dir = match &options.state {
         Some(dir) => dir.clone(),
         None => begin_scratch(&options.out)?,
@@ -79,19 +84,20 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let mut store = pipeline::open(&partition(&dir), options.config.state.memory)?;
     let machine = Machine::load(&mut store).context("the state cannot be read")?;
     check_as_of(options.as_of, machine.last_tick())?;
-    let journal = open_journal(&options, &dir, &store, &machine)?;
+    let journal = open_journal(&options, (reading, is_log), &dir, &store, &machine)?;
     let bar = journal.bar();
     let stop = stop_on_signal()?;
     let pipeline = Pipeline::build(store, journal, settings(&options), &sinks(&options), options.follow)?;
     let mut done = Progress::default();
-    let (journal, mut store) = pipeline.run(&stop, |batch| {
+    let ran = pipeline.run(&stop, |batch| {
         done.add(batch);
         bar.set_message(format!(
             "{} events, {} lapses opened",
             report::grouped(done.events),
             report::grouped(done.opened)
         ));
-    })?;
+    });
+    let (journal, mut store) = ran.map_err(journal::as_usage)?;
     bar.finish_and_clear();
     let summary = Summary {
         done,
@@ -115,13 +121,30 @@ pub fn run(options: Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// An empty state that goes with the run. One that a killed run has left is removed first.
+/// A directory of ours may not exist yet, but nothing else may have its name.
+fn check_dir(flag: &str, dir: &Path) -> Result<()> {
+    match dir.metadata() {
+        Ok(found) if !found.is_dir() => {
+            Err(Usage(format!("{flag} {} is not a directory: name one, or a new one", dir.display())).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An empty state that goes with the run. One that a killed run has left is removed first; not so that of a run which is
+/// still at work there.
 fn begin_scratch(out: &Path) -> Result<PathBuf> {
     let dir = out.join(SCRATCH);
-    match fs::remove_dir_all(&dir) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("{} cannot be removed", dir.display())),
+    if dir.exists() {
+        let left = Store::open(&partition(&dir), &Memory::new(MEMORY_MIN, 1));
+        if let Err(StoreError::Locked { .. }) = left {
+            anyhow::bail!(
+                "{} is in use by another touchline: stop that one, or choose another directory",
+                out.display()
+            );
+        }
+        drop(left);
+        fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()))?;
     }
     Ok(dir)
 }
@@ -137,16 +160,27 @@ fn check_as_of(as_of: Option<Timestamp>, last_tick: Option<Timestamp>) -> Result
     }
 }
 
-fn open_journal(options: &Options, dir: &Path, store: &Store, machine: &Machine) -> Result<Replay> {
+/// How the files are read.
+fn reading(options: &Options) -> touchline_ingest::Options {
     let config = &options.config;
     let zones = Zones::new(config.sources.iter().map(|source| (source.name.clone(), source.timezone.clone())));
     let decoder = Decoder { zones, identity: Identity::new(config.internal.iter().cloned()) };
+    touchline_ingest::Options { format: options.format, follow: options.follow, decoder }
+}
+
+fn open_journal(
+    options: &Options,
+    (reading, is_log): (touchline_ingest::Options, bool),
+    dir: &Path,
+    store: &Store,
+    machine: &Machine,
+) -> Result<Replay> {
+    let config = &options.config;
     let plan = journal::Plan {
         files: options.files.clone(),
-        format: options.format,
-        decoder,
+        reading,
+        is_log,
         as_of: options.as_of,
-        follow: options.follow,
         max_delay: config
             .sources
             .iter()
@@ -180,12 +214,13 @@ fn settings(options: &Options) -> Settings {
 }
 
 fn sinks(options: &Options) -> Vec<SinkPlan> {
-    let topics = Topic::ALL.to_vec();
-    let out = SinkPlan { name: "out".to_owned(), dir: options.out.clone(), topics };
+    let (topics, replaces) = (Topic::ALL.to_vec(), options.state.is_none());
+    let out = SinkPlan { name: "out".to_owned(), dir: options.out.clone(), topics, replaces };
     let configured = options.config.sinks.iter().map(|sink| SinkPlan {
         name: sink.name.clone(),
         dir: sink.dir.clone(),
         topics: sink.topics.iter().copied().collect(),
+        replaces,
     });
     std::iter::once(out).chain(configured).collect()
 }

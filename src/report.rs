@@ -110,7 +110,7 @@ fn overview(store: &mut Store) -> Result<Overview> {
                     Standing::AtRisk => overview.at_risk += 1,
                     Standing::Lapsed => overview.lapsed += 1,
                 }
-                let spans = contact.spans.as_slice();
+                let spans = contact.times.spans().as_slice();
                 if let (Standing::Lapsed, Some(first), Some(end)) = (contact.standing, spans.first(), spans.last()) {
                     let known_s = end.end.as_second() - first.start.as_second();
                     let engagements = contact.tally.engagements;

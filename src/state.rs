@@ -9,6 +9,7 @@ use clap::Subcommand;
 use touchline_ingest::FilesPosition;
 use touchline_processor::{MEMORY_MIN, Memory, Store};
 
+use crate::cli::Usage;
 use crate::replay;
 
 #[derive(Debug, Subcommand)]
@@ -34,6 +35,13 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
 
 fn open(dir: &Path) -> Result<Store> {
     let path = replay::partition(dir);
+    if !path.is_dir() {
+        return Err(Usage(format!(
+            "there is no state in {}: name a directory that a run was given as --state",
+            dir.display()
+        ))
+        .into());
+    }
     Store::open_read_only(&path, &Memory::new(MEMORY_MIN, 1))
         .with_context(|| format!("{} cannot be opened", dir.display()))
 }

@@ -16,7 +16,7 @@ use crate::dead_letter::{DeadLetter, RAW_BYTES, STAGE};
 use crate::formats::canonical::{Decoded, Decoder};
 use crate::formats::csv::Cells;
 use crate::formats::{Fault, Format};
-use crate::input::{Found, Input, InputError};
+use crate::input::{Found, Input, InputError, shown};
 use crate::lines::Place;
 use crate::open::STDIN;
 use crate::position::{FILES, FilesPosition};
@@ -243,12 +243,13 @@ impl Files {
             self.position.set(position);
         }
         if input.is_empty() {
-            self.warn(format!("{} holds no records", input.given().display()));
+            self.warn(format!("{} holds no records", shown(input.given())));
         }
     }
 
     fn warn(&mut self, warning: String) {
-        tracing::warn!("{warning}");
+        // Whoever runs this says so in the end.
+        tracing::info!("{warning}");
         self.warnings.push(warning);
     }
 

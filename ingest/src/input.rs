@@ -13,7 +13,7 @@ use touchline_core::event::Reject;
 use crate::formats::csv::{Header, HeaderError};
 use crate::formats::{Fault, Format};
 use crate::lines::{Framed, Lines, Place};
-use crate::open::{self, Shape};
+use crate::open::{self, Foreign, STDIN, Shape};
 use crate::position::{FilePosition, Fingerprint, HEAD_BYTES};
 
 /// Why a command cannot read one of its files: errors of the command, not of a record.
@@ -34,7 +34,7 @@ pub enum InputError {
         path: PathBuf,
     },
     /// No text.
-    #[error("{} is {what}", path.display())]
+    #[error("{} is {what}", shown(path))]
     Foreign {
         /// As it was given.
         path: PathBuf,
@@ -63,15 +63,18 @@ pub enum InputError {
         given: usize,
     },
     /// A CSV file without a header.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {mistake}", shown(path))]
     Header {
         /// As it was given.
         path: PathBuf,
         /// What is wrong with its first line.
-        source: HeaderError,
+        mistake: HeaderError,
     },
     /// The disk, or what stands in its place.
-    #[error("{} cannot be read on after {offset} bytes; what was read is kept, and the same command goes on there", path.display())]
+    #[error(
+        "{} cannot be read on after {offset} bytes; what was read is kept, and the same command goes on there",
+        shown(path)
+    )]
     Read {
         /// As it was given.
         path: PathBuf,
@@ -98,6 +101,11 @@ pub enum InputError {
         /// How far it was read.
         offset: u64,
     },
+}
+
+/// What people call a path.
+pub fn shown(path: &Path) -> String {
+    if path.as_os_str() == STDIN { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 /// The next thing in an input.
@@ -370,7 +378,7 @@ impl Input {
             }
         };
         let given = || self.given.clone();
-        self.header = Some(parsed.map_err(|source| InputError::Header { path: given(), source })?);
+        self.header = Some(parsed.map_err(|mistake| InputError::Header { path: given(), mistake })?);
         self.next(blanks)
     }
 
@@ -405,11 +413,16 @@ impl Input {
 
     /// Whether an error is the decompressor's: the system's have numbers.
     fn is_damage(&self, error: &io::Error) -> bool {
-        error.raw_os_error().is_none() && matches!(self.shape, Shape::Compressed | Shape::Stream)
+        let is_foreign = error.get_ref().is_some_and(|error| error.is::<Foreign>());
+        error.raw_os_error().is_none() && !is_foreign && matches!(self.shape, Shape::Compressed | Shape::Stream)
     }
 
     fn read_error(&self, source: io::Error) -> InputError {
-        InputError::Read { path: self.given.clone(), offset: self.lines.offset(), source }
+        let path = self.given.clone();
+        match source.downcast::<Foreign>() {
+            Ok(Foreign(what)) => InputError::Foreign { path, what },
+            Err(source) => InputError::Read { path, offset: self.lines.offset(), source },
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! A path → its decompressed bytes.
 //!
 //! Compression is told by the first bytes, never by the name. Compressed bytes are decompressed on a thread of their
-//! own, a few chunks ahead. What is followed says [`ErrorKind::WouldBlock`] where there is no more for now.
+//! own, a few chunks ahead; streams are read on one, so that nobody who has to stop hangs on a writer that is silent. What
+//! is followed, and every stream, says [`ErrorKind::WouldBlock`] where there is no more for now.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek};
@@ -9,7 +10,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -22,6 +24,8 @@ pub(crate) const STDIN: &str = "-";
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// How many chunks are decompressed ahead: enough that neither side waits for the other's hiccups.
 const CHUNKS_AHEAD: usize = 4;
+/// How long a stream may be silent until that is told: long beside a writer's hiccups, short beside a person's patience.
+const SILENCE: Duration = Duration::from_millis(100);
 /// The longest of the first bytes below.
 const MAGIC_BYTES: usize = 4;
 const GZIP: &[u8] = b"\x1f\x8b";
@@ -88,7 +92,7 @@ pub(crate) fn open(path: &Path, follow: bool) -> Result<Opened, InputError> {
 /// A kind of file that cannot be read here.
 #[derive(Debug, thiserror::Error)]
 #[error("it is {0}")]
-struct Foreign(&'static str);
+pub(crate) struct Foreign(pub &'static str);
 
 fn regular(mut file: File, follow: bool) -> io::Result<Opened> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
@@ -96,8 +100,8 @@ fn regular(mut file: File, follow: bool) -> io::Result<Opened> {
     file.rewind()?;
     let read = Arc::new(AtomicU64::new(0));
     let counted = Counted { file: file.try_clone()?, read: Arc::clone(&read) };
-    let (reader, shape) = match decompressed(&head, counted)? {
-        Ok(decoder) => (decoder, Shape::Compressed),
+    let (reader, shape) = match decoder(&head, counted)? {
+        Ok(decoder) => (Box::new(Readahead::new(decoder, Patience::Whole)) as Box<dyn Read + Send>, Shape::Compressed),
         Err(plain) if follow => (Box::new(Growing(plain)) as Box<dyn Read + Send>, Shape::Growing),
         Err(plain) => (Box::new(plain) as Box<dyn Read + Send>, Shape::Plain),
     };
@@ -106,30 +110,24 @@ fn regular(mut file: File, follow: bool) -> io::Result<Opened> {
 
 fn stream(file: File, follow: bool) -> io::Result<Opened> {
     let read = Arc::new(AtomicU64::new(0));
-    let mut counted = Counted { file: file.try_clone()?, read: Arc::clone(&read) };
+    let counted = Counted { file: file.try_clone()?, read: Arc::clone(&read) };
     if follow {
         let reader = Box::new(Live { counted, begun: false });
         return Ok(Opened { reader, file, shape: Shape::LiveStream, read, head: Vec::new() });
     }
-    let mut first = Vec::with_capacity(MAGIC_BYTES);
-    counted.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut first)?;
-    let whole = io::Cursor::new(first.clone()).chain(counted);
-    let reader = match decompressed(&first, whole)? {
-        Ok(decoder) => decoder,
-        Err(plain) => Box::new(plain),
-    };
+    let reader = Box::new(Readahead::new(Sniffed::Unread(counted), Patience::Stream));
     Ok(Opened { reader, file, shape: Shape::Stream, read, head: Vec::new() })
 }
 
-/// The decompressed bytes, read ahead; or the reader as it was, if `first` bytes are no compressor's.
-fn decompressed<R: Read + Send + 'static>(first: &[u8], reader: R) -> io::Result<Result<Box<dyn Read + Send>, R>> {
+/// The decompressed bytes; or the reader as it was, if `first` bytes are no compressor's.
+fn decoder<R: Read + Send + 'static>(first: &[u8], reader: R) -> io::Result<Result<Box<dyn Read + Send>, R>> {
     if let Some((_, what)) = FOREIGN.into_iter().find(|(magic, _)| first.starts_with(magic)) {
         return Err(io::Error::other(Foreign(what)));
     }
     Ok(if first.starts_with(GZIP) {
-        Ok(Box::new(Readahead::new(flate2::read::MultiGzDecoder::new(reader))))
+        Ok(Box::new(flate2::read::MultiGzDecoder::new(reader)))
     } else if is_zstd(first) {
-        Ok(Box::new(Readahead::new(zstd::stream::read::Decoder::new(reader)?)))
+        Ok(Box::new(zstd::stream::read::Decoder::new(reader)?))
     } else {
         Err(reader)
     })
@@ -154,6 +152,30 @@ impl Read for Counted {
     }
 }
 
+/// A stream whose first bytes tell how the rest is read. Nothing is read of it before somebody reads.
+enum Sniffed {
+    Unread(Counted),
+    Told(Box<dyn Read + Send>),
+    Failed,
+}
+
+impl Read for Sniffed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Sniffed::Unread(_) = self
+            && let Sniffed::Unread(mut counted) = std::mem::replace(self, Sniffed::Failed)
+        {
+            let mut first = Vec::with_capacity(MAGIC_BYTES);
+            counted.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut first)?;
+            let whole = io::Cursor::new(first.clone()).chain(counted);
+            *self = Sniffed::Told(decoder(&first, whole)?.unwrap_or_else(|plain| Box::new(plain)));
+        }
+        match self {
+            Sniffed::Told(reader) => reader.read(buffer),
+            Sniffed::Unread(_) | Sniffed::Failed => Ok(0),
+        }
+    }
+}
+
 /// A regular file that may grow: its end is no end.
 struct Growing(Counted);
 
@@ -166,7 +188,7 @@ impl Read for Growing {
     }
 }
 
-/// A stream that is looked at without waiting. It ends when its writer closes it.
+/// A stream that is not waited for longer than [`SILENCE`]. It ends when its writer closes it.
 struct Live {
     counted: Counted,
     begun: bool,
@@ -174,8 +196,8 @@ struct Live {
 
 impl Read for Live {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        if poll(&mut [PollFd::new(&self.counted.file, PollFlags::IN)], Some(&at_once))? == 0 {
+        let silence = Timespec { tv_sec: 0, tv_nsec: SILENCE.as_nanos() as i64 };
+        if poll(&mut [PollFd::new(&self.counted.file, PollFlags::IN)], Some(&silence))? == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
         let bytes = self.counted.read(buffer)?;
@@ -191,10 +213,20 @@ impl Read for Live {
 /// dropped or with its reader.
 struct Readahead<R> {
     idle: Option<R>,
+    patience: Patience,
     thread: Option<Thread>,
     chunk: Vec<u8>,
     filled: usize,
     given: usize,
+}
+
+/// How long to wait for a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// For as long as it takes; chunks are whole.
+    Whole,
+    /// Not longer than [`SILENCE`]; a chunk is whatever has come.
+    Stream,
 }
 
 struct Thread {
@@ -210,27 +242,31 @@ enum Chunk {
 }
 
 impl<R: Read + Send + 'static> Readahead<R> {
-    fn new(reader: R) -> Readahead<R> {
-        Readahead { idle: Some(reader), thread: None, chunk: Vec::new(), filled: 0, given: 0 }
+    fn new(reader: R, patience: Patience) -> Readahead<R> {
+        Readahead { idle: Some(reader), patience, thread: None, chunk: Vec::new(), filled: 0, given: 0 }
     }
 
-    fn start(reader: R) -> io::Result<Thread> {
+    fn start(reader: R, patience: Patience) -> io::Result<Thread> {
         let (sender, chunks) = sync_channel(CHUNKS_AHEAD);
         // Room for all chunks there are: the ones in the channel, the one being filled and the one being read.
         let (spent, receiver) = sync_channel(CHUNKS_AHEAD + 2);
         std::thread::Builder::new()
-            .name("touchline-decompress".to_owned())
-            .spawn(move || read_ahead(reader, &sender, &receiver))?;
+            .name("touchline-read-ahead".to_owned())
+            .spawn(move || read_ahead(reader, patience, &sender, &receiver))?;
         Ok(Thread { chunks, spent })
     }
 
-    /// Waits for the next chunk; `false` at the end.
+    /// Waits for the next chunk, as long as its patience lasts; `false` at the end.
     fn advance(&mut self) -> io::Result<bool> {
         if let Some(reader) = self.idle.take() {
-            self.thread = Some(Self::start(reader)?);
+            self.thread = Some(Self::start(reader, self.patience)?);
         }
         let Some(thread) = &self.thread else { return Ok(false) };
-        match thread.chunks.recv() {
+        let received = match self.patience {
+            Patience::Whole => thread.chunks.recv().map_err(RecvTimeoutError::from),
+            Patience::Stream => thread.chunks.recv_timeout(SILENCE),
+        };
+        match received {
             Ok(Chunk::Bytes(chunk, filled)) => {
                 let spent = std::mem::replace(&mut self.chunk, chunk);
                 (self.filled, self.given) = (filled, 0);
@@ -245,30 +281,33 @@ impl<R: Read + Send + 'static> Readahead<R> {
                 self.thread = None;
                 Ok(false)
             }
+            Err(RecvTimeoutError::Timeout) => Err(ErrorKind::WouldBlock.into()),
             // It never leaves without a word: an end that is none would lose the rest.
-            Err(_) => Err(io::Error::other("the thread that decompresses has died")),
+            Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread that reads ahead has died")),
         }
     }
 }
 
 /// Reads to the end or the first error, or until nobody wants it.
-fn read_ahead(mut reader: impl Read, chunks: &SyncSender<Chunk>, spent: &Receiver<Vec<u8>>) {
+fn read_ahead(mut reader: impl Read, patience: Patience, chunks: &SyncSender<Chunk>, spent: &Receiver<Vec<u8>>) {
     loop {
         let mut chunk = spent.try_recv().unwrap_or_else(|_| vec![0; CHUNK_BYTES]);
-        let (mut filled, mut failed) = (0, None);
-        while filled < chunk.len() && failed.is_none() {
+        let (mut filled, mut failed, mut is_last) = (0, None, false);
+        while filled < chunk.len() && !is_last {
             match reader.read(&mut chunk[filled..]) {
-                Ok(0) => break,
+                Ok(0) => is_last = true,
                 Ok(bytes) => filled += bytes,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => failed = Some(error),
+                Err(error) => (failed, is_last) = (Some(error), true),
+            }
+            if patience == Patience::Stream && filled > 0 {
+                break;
             }
         }
-        let is_last = filled < chunk.len();
         if filled > 0 && chunks.send(Chunk::Bytes(chunk, filled)).is_err() {
             return;
         }
-        if is_last || failed.is_some() {
+        if is_last {
             // Nobody wants it if this fails.
             let _ = chunks.send(failed.map_or(Chunk::End, Chunk::Failed));
             return;
@@ -300,7 +339,7 @@ mod tests {
                 std::panic::resume_unwind(Box::new("dead"))
             }
         }
-        let error = Readahead::new(Dying).read(&mut [0; 9]).unwrap_err();
-        assert_eq!(error.to_string(), "the thread that decompresses has died");
+        let error = Readahead::new(Dying, Patience::Whole).read(&mut [0; 9]).unwrap_err();
+        assert_eq!(error.to_string(), "the thread that reads ahead has died");
     }
 }

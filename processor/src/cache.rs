@@ -35,6 +35,8 @@ pub(crate) enum Known<T> {
 
 /// What an entry costs beside its record, at least: its slot and its place in the index, which is never quite full.
 const ENTRY_BYTES: usize = 192;
+/// The allocator's own share of a record, which consists of many small pieces: one byte for this many.
+const ALLOCATED_FOR: usize = 8;
 
 /// See the module.
 pub(crate) struct Cache<T> {
@@ -206,7 +208,8 @@ impl<T: Packed> Cache<T> {
 
     fn fill(&mut self, key: &[u8], at: usize, record: Box<T>) {
         let Some(Some(slot)) = self.slots.get_mut(at) else { return };
-        let bytes = ENTRY_BYTES + key.len() + record.heap_bytes();
+        let record_bytes = record.heap_bytes();
+        let bytes = ENTRY_BYTES + key.len() + record_bytes + record_bytes / ALLOCATED_FOR;
         slot.record = Some(record);
         self.bytes = self.bytes - slot.bytes + bytes;
         if slot.pinned {

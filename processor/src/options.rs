@@ -18,7 +18,7 @@ pub const MEMORY_MIN: usize = 64 * MIB;
 /// The memory of all stores of a process: one number of bytes, divided.
 ///
 /// Half goes to decoded records, because finding a contact there costs neither a search, a decompression nor a decoding. The
-/// other half is the block cache, into which the write buffers, up to an eighth of all, are charged. What a batch holds until
+/// other half is the block cache, into which the write buffers, up to a quarter of all, are charged. What a batch holds until
 /// its commit comes on top and is bounded by the worker.
 #[derive(Clone)]
 pub struct Memory {
@@ -38,7 +38,7 @@ impl Memory {
         // HyperClock: reads don't take a lock. Without an estimated entry size it grows its own table; blocks, index
         // partitions and what write buffers are charged differ too much in size for a good estimate.
         let blocks = Cache::new_hyper_clock_cache(bytes - bytes / 2, 0);
-        let buffers = bytes / 8;
+        let buffers = bytes / 4;
         Memory {
             // `allow_stall` off: a stall would hold the commit of one store until another, idle one is flushed.
             write_buffers: WriteBufferManager::new_write_buffer_manager_with_cache(buffers, false, blocks.clone()),
@@ -46,7 +46,8 @@ impl Memory {
             // There are fewer accounts than contacts by a factor of ten and more; their records are larger.
             contacts: records - records / 5,
             accounts: records / 5,
-            // Two can fill up while two are being written out. Larger than 64 MiB, a memtable's own search gets slow.
+            // One fills up while others are written out. The larger, the more rewrites of a record end in it, and the less
+            // there is to compact: with half of this, an event costs an eighth more. Above 64 MiB its own search gets slow.
             write_buffer: (buffers / 4).clamp(4 * MIB, 64 * MIB),
         }
     }
@@ -87,9 +88,8 @@ impl Memory {
         // The index of the partitions is small and needed by every get.
         tables.set_pin_top_level_index_and_filter(true);
         tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        // 1 % false positives. Bloom in level 0, which is written often and lives briefly; ribbon, a third smaller and dearer
-        // to build, below, where the memory goes.
-        tables.set_hybrid_ribbon_filter(10.0, 1);
+        // 1 % false positives. Ribbon filters would save a third of some megabytes and cost every compaction more.
+        tables.set_bloom_filter(10.0, false);
         tables.set_optimize_filters_for_memory(true);
         // A hash index in each block instead of a binary search over restart points.
         tables.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
@@ -115,14 +115,15 @@ impl Memory {
 }
 
 fn levels(options: &mut Options) {
-    // The last level holds nearly all, the levels above are a ninth of it, whatever the size of the state.
+    // The last level holds nearly all and the levels above a ninth of it, whatever the size of the state.
     options.set_level_compaction_dynamic_level_bytes(true);
-    options.set_max_bytes_for_level_base(256 * MIB as u64);
+    // Twice of what level 0 has when it is merged into it.
+    options.set_max_bytes_for_level_base(512 * MIB as u64);
     // 10 GB of state are some 160 files.
     options.set_target_file_size_base(64 * MIB as u64);
     // A file in the first two levels is rewritten within minutes: compressing it costs more than it saves. Below, lz4
-    // halves what has to be read and cached by the kernel. zstd would save a further third of the disk, and take four times
-    // as long at each of the reads that make up the load.
+    // halves what has to be read and cached by the kernel. zstd at the bottom saves another tenth of the disk, as records are
+    // packed already, and is several times slower at each of the reads that make up the load.
     let (none, lz4) = (DBCompressionType::None, DBCompressionType::Lz4);
     options.set_compression_per_level(&[none, none, lz4, lz4, lz4, lz4, lz4]);
     options.set_bottommost_compression_type(lz4);

@@ -184,6 +184,7 @@ impl<'w, J: Journal> Cycle<'w, J> {
             match input {
                 Input::Record { record, tick, bytes, held } => {
                     self.batch.count(&record, bytes);
+                    self.batch.records += u64::from(tick.is_some());
                     let ticked = match tick {
                         Some(tick) => {
                             self.machine.apply(&Record::Tick(tick), &mut worker.store, &mut worker.outputs)?

@@ -68,6 +68,8 @@ pub struct FileConfig {
     pub feed: Vec<u8>,
     /// Whether to write the sorted files now and then, because it may be long until the sink is closed.
     pub following: bool,
+    /// Whether each run has a feed of its own, so that nobody need be told that another feed's output is replaced.
+    pub replaces: bool,
 }
 
 /// The sink; see the module.
@@ -210,6 +212,7 @@ fn foreign(
         *length = file.length()?;
     }
     let why = match recorded {
+        Some(recorded) if config.replaces && recorded.feed != config.feed => return Ok(true),
         None if lengths.iter().all(|length| *length == 0) => return Ok(true),
         None => "its files are not from a touchline that kept an index there",
         Some(recorded) if recorded.feed != config.feed => "it holds the output of another state",

@@ -1,7 +1,7 @@
 //! The log of an embedded run: files with the ticks that belong between their records.
 //!
 //! - A *history* gets `tick{t}` before each event whose `occurred_at` t is a new greatest, and `tick{as-of}` at its end.
-//! - A *log* has ticks or rules of its own: they are obeyed and none is added.
+//! - A *log* has ticks or rules of its own: they are obeyed and none is added. A pipe is one if it begins with one.
 //! - Files that are *followed* get ticks by the clock: `tick{t₀}` once the ends that were sampled after t₀ are passed.
 //!
 //! What cannot be read again (standard input, ticks by the clock) is first appended to `journal.jsonl` in the state
@@ -9,20 +9,22 @@
 
 mod tail;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use touchline_core::event::RECORD_BYTES;
 use touchline_core::record::{Record, tick_record};
 use touchline_core::rules::Rules;
 use touchline_ingest::files::POLL;
+use touchline_ingest::formats::canonical::Decoded;
+use touchline_ingest::input::shown;
 use touchline_ingest::lines;
 use touchline_ingest::position::CorruptPosition;
-use touchline_ingest::{Counts, Decoder, Ends, Files, FilesPosition, Format, InputError, Item};
-use touchline_processor::{Commit, Durability, HeldEvents, Input, Journal, Place, StoreError};
+use touchline_ingest::{Counts, Decoder, Ends, Files, FilesPosition, Identity, InputError, Item};
+use touchline_processor::{Commit, Durability, HeldEvents, Input, Journal, Place, StoreError, WorkerError};
 
 use crate::cli::Usage;
 use tail::JournalFile;
@@ -40,14 +42,12 @@ const VERSION: u8 = 1;
 pub struct Plan {
     /// The files, in order.
     pub files: Vec<PathBuf>,
-    /// Their format.
-    pub format: Option<Format>,
-    /// How bytes become events.
-    pub decoder: Decoder,
+    /// How they are read.
+    pub reading: touchline_ingest::Options,
+    /// Whether they have ticks or rules of their own.
+    pub is_log: bool,
     /// Events after it are held.
     pub as_of: Option<Timestamp>,
-    /// Wait for more.
-    pub follow: bool,
     /// A followed source is complete only so long ago.
     pub max_delay: Duration,
     /// What a commit survives.
@@ -86,15 +86,24 @@ pub enum ReplayError {
     Held(String),
     /// A tick where none was expected.
     #[error(
-        "{} has a tick or rules on line {line}, but none in its first {SNIFFED} records, so it was not taken for a log: put \
+        "{} has a tick or rules on line {line}, but none in {}, so it was not taken for a log: put \
          {{\"kind\":\"tick\",\"through\":\"1970-01-01T00:00:00Z\"}} on its first line, and run the command with another --state",
-        path.display()
+        shown(path),
+        looked_at(path)
     )]
     LateTick {
         /// The file.
         path: PathBuf,
         /// Where in it.
         line: u64,
+    },
+    /// A log that comes while other ticks are given.
+    #[error("{} has ticks of its own, which say up to when to look: leave out {flag}", shown(path))]
+    TwoClocks {
+        /// The file.
+        path: PathBuf,
+        /// Where the other ticks come from.
+        flag: &'static str,
     },
 }
 
@@ -114,9 +123,33 @@ struct Clock {
     patience: u32,
 }
 
+impl Ticks {
+    /// Obeys the ticks of the files.
+    fn become_log(&mut self, path: &Path) -> Result<(), ReplayError> {
+        let flag = match self {
+            Ticks::Log | Ticks::History { as_of: None } => {
+                *self = Ticks::Log;
+                return Ok(());
+            }
+            Ticks::History { as_of: Some(_) } => "--as-of",
+            Ticks::Clock(_) => "--follow",
+        };
+        Err(ReplayError::TwoClocks { path: path.to_owned(), flag })
+    }
+}
+
+impl Clock {
+    /// Up to when a source is complete that is complete up to now, but for what is late.
+    fn through(&self, now: Timestamp) -> Timestamp {
+        now.checked_sub(self.max_delay).unwrap_or(Timestamp::MIN)
+    }
+}
+
 /// The log of a run.
 pub struct Replay {
     files: Files,
+    /// For what was decoded before: that it is tracked is settled.
+    again: Decoder,
     ticks: Ticks,
     rules: Option<Rules>,
     /// The last tick of the log so far.
@@ -130,8 +163,13 @@ pub struct Replay {
     started: Timestamp,
     durability: Durability,
     journal: Option<JournalFile>,
-    /// Where the record given last stands, if it is a file's.
+    /// Something was read that is no dead letter.
+    has_events: bool,
+    /// Where the record given last stands, if it is a file's, and in which file.
     place: Option<lines::Place>,
+    path: PathBuf,
+    /// What that record takes at the end of the journal.
+    journaled: u64,
     /// Text of a record that is not a file's.
     text: Vec<u8>,
     bar: ProgressBar,
@@ -141,30 +179,25 @@ impl Replay {
     /// Opens the files where `position` says.
     pub fn open(plan: Plan, position: Option<&[u8]>) -> Result<Replay> {
         let (read, known) = position.map(decode).transpose()?.unwrap_or_default();
-        let options = touchline_ingest::Options { format: plan.format, follow: plan.follow, decoder: plan.decoder };
-        let is_log = !plan.follow && is_log(&plan.files, &options)?;
-        if is_log && plan.as_of.is_some() {
-            return Err(Usage(
-                "these files have ticks of their own, which say up to when to look: leave out --as-of".into(),
-            )
-            .into());
-        }
-        let is_stream = plan.files.iter().any(|path| path.as_os_str() == "-");
-        let files = Files::open(&plan.files, options, known).map_err(usage)?;
-        let journal = plan.journal.filter(|path| plan.follow || is_stream || path.exists());
+        let follow = plan.reading.follow;
+        let again = Decoder { zones: plan.reading.decoder.zones.clone(), identity: Identity::default() };
+        let is_stream = plan.files.iter().any(|path| is_stream(path));
+        let files = Files::open(&plan.files, plan.reading, known).map_err(usage)?;
+        let journal = plan.journal.filter(|path| follow || is_stream || path.exists());
         let journal = journal.map(|path| JournalFile::open(path, read)).transpose()?;
-        let ticks = if plan.follow {
+        let ticks = if plan.is_log {
+            Ticks::Log
+        } else if follow {
             let max_delay = SignedDuration::try_from(plan.max_delay).unwrap_or(SignedDuration::MAX);
             Ticks::Clock(Clock { max_delay, waiting: None, looked_at: None, patience: 0 })
-        } else if is_log {
-            Ticks::Log
         } else {
             Ticks::History { as_of: plan.as_of }
         };
-        let total = files.progress().1.filter(|_| !plan.follow);
+        let total = files.progress().1.filter(|_| !follow);
         Ok(Replay {
             files,
-            rules: plan.rules.filter(|_| !is_log),
+            again,
+            rules: plan.rules.filter(|_| !plan.is_log),
             ticks,
             tick: plan.tick,
             has_held: true,
@@ -173,7 +206,10 @@ impl Replay {
             started: Timestamp::now(),
             durability: plan.durability,
             journal,
+            has_events: false,
             place: None,
+            path: PathBuf::new(),
+            journaled: 0,
             text: Vec::new(),
             bar: super::bar(total, plan.is_quiet),
         })
@@ -192,11 +228,6 @@ impl Replay {
     /// What the summary should mention.
     pub fn warnings(&self) -> &[String] {
         self.files.warnings()
-    }
-
-    /// Whether what is given out goes to the journal.
-    fn is_journaled(&self) -> bool {
-        self.journal.is_some()
     }
 
     fn control(&mut self, text: Vec<u8>, record: Record<'static>) -> Input<'static> {
@@ -219,7 +250,9 @@ impl Replay {
     fn end(&mut self) -> Input<'static> {
         let through = match &self.ticks {
             Ticks::History { as_of } => as_of.or(self.tick),
-            Ticks::Log | Ticks::Clock(_) => None,
+            // What was followed has ended: it is complete now.
+            Ticks::Clock(clock) => self.not_back(clock.through(Timestamp::now())),
+            Ticks::Log => None,
         };
         match through.filter(|_| !std::mem::replace(&mut self.is_finished, true)) {
             Some(through) => self.control(tick_record(through), Record::Tick(through)),
@@ -228,21 +261,26 @@ impl Replay {
     }
 
     /// A tick by the clock, if one is due.
-    fn clock(&mut self, is_idle: bool) -> Result<Option<Timestamp>, ReplayError> {
+    fn clock(&mut self) -> Result<Option<Timestamp>, ReplayError> {
         let Ticks::Clock(clock) = &mut self.ticks else { return Ok(None) };
-        clock.patience = clock.patience.wrapping_add(1);
-        if !is_idle && !clock.patience.is_multiple_of(CLOCK_EVERY) {
+        if clock.patience > 0 {
+            clock.patience -= 1;
             return Ok(None);
         }
+        clock.patience = CLOCK_EVERY;
         if clock.waiting.is_none() && clock.looked_at.is_none_or(|looked| looked.elapsed() >= TICK_EVERY) {
             let now = Timestamp::now();
             clock.waiting = self.files.sample_ends()?.map(|ends| (now, ends));
             clock.looked_at = clock.waiting.as_ref().map(|_| Instant::now());
         }
         let Some((now, _)) = clock.waiting.take_if(|(_, ends)| self.files.has_passed(ends)) else { return Ok(None) };
-        let through = now.checked_sub(clock.max_delay).unwrap_or(Timestamp::MIN);
-        // The clock of a machine can be set back; time in a log cannot.
-        Ok(Some(through).filter(|through| self.tick.is_none_or(|tick| tick <= *through)))
+        let through = clock.through(now);
+        Ok(self.not_back(through))
+    }
+
+    /// The clock of a machine can be set back; time in a log cannot.
+    fn not_back(&self, through: Timestamp) -> Option<Timestamp> {
+        Some(through).filter(|through| self.tick.is_none_or(|tick| tick <= *through))
     }
 
     /// The next event that was held, whose time has come.
@@ -259,18 +297,18 @@ impl Replay {
         let at = found.at;
         let tick = self.tick_before(at);
         if let Some(journal) = &mut self.journal {
-            tick.into_iter().for_each(|tick| journal.push(&tick_record(tick)));
+            if let Some(tick) = tick {
+                journal.push(&tick_record(tick));
+            }
             journal.push(&self.text);
         }
         self.place = None;
-        let record =
-            Record::parse(&self.text, &TimeZone::UTC).map_err(|reject| ReplayError::Held(reject.to_string()))?;
+        let record = decode_again(&self.again, &self.text)?;
         Ok(Some(Input::Record { record, tick, bytes: 0, held: Some(found.key) }))
     }
 
     /// The next of the files.
     fn read(&mut self) -> Result<Input<'_>, ReplayError> {
-        let is_journaled = self.is_journaled();
         let arrived = if matches!(self.ticks, Ticks::Clock(_)) { Timestamp::now() } else { self.started };
         let item = self.files.next(arrived)?;
         let (record, json, path, place) = match item {
@@ -282,6 +320,9 @@ impl Replay {
             }
             Item::Internal => return Ok(Input::Idle),
             Item::Idle => {
+                if let Ticks::Clock(clock) = &mut self.ticks {
+                    clock.patience = 0;
+                }
                 std::thread::sleep(POLL);
                 return Ok(Input::Idle);
             }
@@ -290,12 +331,22 @@ impl Replay {
                 return Ok(Input::Idle);
             }
         };
+        if self.path != path {
+            path.clone_into(&mut self.path);
+        }
         self.place = Some(place);
+        if !matches!(record, Record::Event(_)) && !self.has_events {
+            // Nothing has been given a tick of ours yet: a pipe that begins so is a log.
+            self.ticks.become_log(path)?;
+        }
+        self.has_events = true;
         let mut tick = None;
         match (&record, &self.ticks) {
             (Record::Event(event), Ticks::History { as_of: Some(as_of) }) if event.occurred_at > *as_of => {
                 let mut raw = Vec::new();
                 event.write_canonical(&mut raw);
+                // The canonical form can be a little longer than what came, and then too long to be read again.
+                let raw = if raw.len() > RECORD_BYTES { json.to_vec() } else { raw };
                 return Ok(Input::Hold { at: event.occurred_at, raw });
             }
             (Record::Event(event), Ticks::History { .. }) => {
@@ -305,9 +356,11 @@ impl Replay {
             (Record::Event(_), _) | (_, Ticks::Log) => {}
             _ => return Err(ReplayError::LateTick { path: path.to_owned(), line: place.line }),
         }
-        if is_journaled && let Some(journal) = &mut self.journal {
-            tick.into_iter().for_each(|tick| journal.push(&tick_record(tick)));
-            journal.push(json);
+        if let Some(journal) = &mut self.journal {
+            if let Some(tick) = tick {
+                journal.push(&tick_record(tick));
+            }
+            self.journaled = journal.push(json);
         }
         Ok(Input::Record { record, tick, bytes: json.len(), held: None })
     }
@@ -326,28 +379,30 @@ impl Journal for Replay {
         if self.has_held {
             return Ok(self.held(held)?.unwrap_or(Input::Idle));
         }
-        if let Some(through) = self.clock(false)? {
+        if let Some(through) = self.clock()? {
             return Ok(self.control(tick_record(through), Record::Tick(through)));
         }
         if self.is_read { Ok(self.end()) } else { self.read() }
     }
 
     fn position(&mut self, place: Place) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        out.extend_from_slice(&self.journal.as_ref().map_or(0, JournalFile::read).to_be_bytes());
         let mut files = self.files.position().clone();
-        if let (Place::Before, Some(at)) = (place, self.place)
-            && let Some(current) = files.files().last().cloned()
-        {
-            // Ticks come before events only in files that are read one after the other: the last is being read.
-            files.set(touchline_ingest::position::FilePosition {
-                offset: at.start,
-                line: at.line,
-                unterminated: None,
-                finished: None,
-                ..current
-            });
+        let mut journal = self.journal.as_ref().map_or(0, JournalFile::read);
+        if let (Place::Before, Some(at)) = (place, self.place) {
+            journal -= self.journaled;
+            // A stream has no place among the files: its record is in the journal, and is read from there.
+            if let Some(current) = files.files().last().filter(|file| file.fingerprint.path == self.path).cloned() {
+                files.set(touchline_ingest::position::FilePosition {
+                    offset: at.start,
+                    line: at.line,
+                    unterminated: None,
+                    finished: None,
+                    ..current
+                });
+            }
         }
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&journal.to_be_bytes());
         files.encode(&mut out);
         out
     }
@@ -370,41 +425,82 @@ impl Replay {
         if !journal.next_of_tail(&mut self.text) {
             return Ok(Input::Idle);
         }
-        match Record::parse(&self.text, &TimeZone::UTC) {
-            Ok(record) => {
-                if let Record::Tick(through) = &record {
-                    self.tick = self.tick.max(Some(*through));
-                }
-                Ok(Input::Record { record, tick: None, bytes: 0, held: None })
-            }
-            Err(reject) => Err(ReplayError::Held(reject.to_string())),
+        let record = decode_again(&self.again, &self.text)?;
+        if let Record::Tick(through) = &record {
+            self.tick = self.tick.max(Some(*through));
         }
+        Ok(Input::Record { record, tick: None, bytes: 0, held: None })
     }
 }
 
-/// Whether any of the files has ticks or rules of its own.
-fn is_log(paths: &[PathBuf], options: &touchline_ingest::Options) -> Result<bool> {
-    for path in paths {
-        if path.as_os_str() == "-" || path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            continue;
-        }
-        let mut files =
-            Files::open(std::slice::from_ref(path), options.clone(), FilesPosition::default()).map_err(usage)?;
-        for _ in 0..SNIFFED {
-            match files.next(Timestamp::MAX)? {
-                Item::Record(taken) if !matches!(taken.record, Record::Event(_)) => return Ok(true),
-                Item::End => break,
-                _ => {}
-            }
+/// Looks at the files before anything is made: whether they can be read, and whether they are a log.
+///
+/// # Errors
+/// All that is wrong with them, as a mistake of whoever named them.
+pub fn look(paths: &[PathBuf], reading: &touchline_ingest::Options, as_of: Option<Timestamp>) -> Result<bool> {
+    Files::open(paths, reading.clone(), FilesPosition::default()).map_err(usage)?;
+    for path in paths.iter().filter(|path| !is_stream(path)) {
+        if is_log(path, reading)? {
+            Ticks::History { as_of }.become_log(path).map_err(as_usage)?;
+            return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether a file has ticks or rules of its own.
+fn is_log(path: &PathBuf, reading: &touchline_ingest::Options) -> Result<bool> {
+    let position = FilesPosition::default();
+    let mut files = Files::open(std::slice::from_ref(path), reading.clone(), position).map_err(usage)?;
+    for _ in 0..SNIFFED {
+        match files.next(Timestamp::MAX)? {
+            Item::Record(taken) if !matches!(taken.record, Record::Event(_)) => return Ok(true),
+            Item::End | Item::Idle => break,
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// Whether it can be read only once.
+fn is_stream(path: &Path) -> bool {
+    path.as_os_str() == "-" || path.metadata().is_ok_and(|metadata| !metadata.is_file())
+}
+
+/// Where a tick should have stood.
+fn looked_at(path: &Path) -> String {
+    if is_stream(path) { "its first line".to_owned() } else { format!("its first {SNIFFED} records") }
+}
+
+/// A record that was decoded before.
+fn decode_again<'a>(decoder: &Decoder, text: &'a [u8]) -> Result<Record<'a>, ReplayError> {
+    match decoder.decode(text, Timestamp::MAX) {
+        Ok(Decoded::Record(record)) => Ok(record),
+        Ok(Decoded::Internal) => Err(ReplayError::Held("it is of nobody who is tracked".to_owned())),
+        Err(reject) => Err(ReplayError::Held(reject.to_string())),
+    }
 }
 
 /// What is wrong with the files is a mistake of whoever named them.
 fn usage(errors: Vec<InputError>) -> anyhow::Error {
     let sentence = |error: InputError| format!("{:#}", anyhow::Error::new(error));
     Usage(errors.into_iter().map(sentence).collect::<Vec<_>>().join("\n       ")).into()
+}
+
+/// The same for what shows only when a file is read.
+pub fn as_usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let error = error.into();
+    let replay = match error.downcast_ref::<WorkerError<ReplayError>>() {
+        Some(WorkerError::Journal(error)) => Some(error),
+        _ => error.downcast_ref::<ReplayError>(),
+    };
+    match replay {
+        Some(
+            ReplayError::TwoClocks { .. }
+            | ReplayError::Input(InputError::Header { .. } | InputError::Foreign { .. } | InputError::Format { .. }),
+        ) => Usage(format!("{error:#}")).into(),
+        _ => error,
+    }
 }
 
 /// How much of the journal, and of the files, was processed.

@@ -37,6 +37,8 @@ impl Months {
         let first =
             self.lapsed.keys().chain(self.recovered.keys()).min().copied().unwrap_or(last).max(last - SHOWN + 1);
         let of = |counts: &BTreeMap<i64, u64>, month| counts.get(&month).copied().unwrap_or(0);
+        let is_empty = |month: &i64| of(&self.lapsed, *month) == 0 && of(&self.recovered, *month) == 0;
+        let first = (first..=last).find(|month| !is_empty(month)).unwrap_or(last);
         let most =
             (first..=last).map(|month| of(&self.lapsed, month).max(of(&self.recovered, month))).max().unwrap_or(1);
         writeln!(

@@ -3,6 +3,7 @@
 //! Command lines stand in tests as they are typed, relative to the directory. Whatever a run does, it must not panic, and
 //! it logs errors only where a test expects one.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -145,11 +146,6 @@ impl Running {
         until(&format!("{what} of `{}`", self.line), || holds() || self.has_ended());
     }
 
-    /// What it has logged so far.
-    pub fn logged(&self) -> String {
-        fs::read_to_string(&self.err).unwrap()
-    }
-
     /// Sends a signal by its name, `INT` or `TERM`.
     pub fn signal(&self, name: &str) {
         // Every shell has this `kill`; a container may have no other.
@@ -184,12 +180,18 @@ impl Drop for Running {
 }
 
 /// What a run has said.
-#[derive(Debug)]
 pub struct Ran {
     line: String,
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
+}
+
+impl fmt::Display for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ran { line, code, out, err } = self;
+        write!(f, "`touchline {line}` ended with {code:?}; it wrote\n{out:.10000}\nand on standard error\n{err:.10000}")
+    }
 }
 
 impl Ran {
@@ -200,15 +202,15 @@ impl Ran {
 
     /// It has not panicked, and has logged no error.
     fn is_clean(&self) {
-        assert!(!self.err.contains("panicked"), "{self:#?}");
-        assert!(!self.err.contains("ERROR"), "{self:#?}");
+        assert!(!self.err.contains("panicked"), "{self}");
+        assert!(!self.err.contains("ERROR"), "{self}");
     }
 
     /// It has done what it was asked.
     #[track_caller]
     pub fn ok(self) -> Ran {
         self.is_clean();
-        assert_eq!(self.code, Some(0), "{self:#?}");
+        assert_eq!(self.code, Some(0), "{self}");
         self
     }
 
@@ -222,10 +224,10 @@ impl Ran {
     /// As [`Ran::refused`], where an error may be logged as well.
     #[track_caller]
     pub fn failed(self, code: i32, words: &[&str]) -> Ran {
-        assert!(!self.err.contains("panicked"), "{self:#?}");
-        assert_eq!(self.code, Some(code), "{self:#?}");
+        assert!(!self.err.contains("panicked"), "{self}");
+        assert_eq!(self.code, Some(code), "{self}");
         for word in words {
-            assert!(self.err.contains(word), "{word:?} is not in {self:#?}");
+            assert!(self.err.contains(word), "{word:?} is not in {self}");
         }
         self
     }
@@ -234,7 +236,7 @@ impl Ran {
     #[track_caller]
     pub fn json(&self) -> Value {
         let objects = objects(&self.out);
-        assert_eq!(objects.len(), 1, "{self:#?}");
+        assert_eq!(objects.len(), 1, "{self}");
         objects.into_iter().next().unwrap()
     }
 }

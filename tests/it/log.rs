@@ -86,6 +86,7 @@ fn no_tick_no_silence() {
 fn late_news_takes_back_what_was_told() {
     check(
         &[
+            tick("2024-01-01T00:00:00Z"),
             engagement("1", "2024-01-01T00:00:00Z", "ann"),
             tick("2024-04-10T00:00:00Z"),
             engagement("2", "2024-03-01T00:00:00Z", "ann"),
@@ -163,11 +164,25 @@ fn the_journal_of_a_pipe_is_such_a_log() {
 fn a_log_says_itself_up_to_when_to_look() {
     let log = text(&[tick("2024-01-01T00:00:00Z"), engagement("1", "2024-01-15T12:00:00Z", "ann")]);
     let place = Place::with(&[("log.jsonl", log)]);
-    let words = ["ticks of their own", "leave out --as-of"];
-    place.run("replay log.jsonl --as-of 2024-05-01").refused(64, &words);
+    place
+        .run("replay log.jsonl --as-of 2024-05-01")
+        .refused(64, &["log.jsonl has ticks of its own", "leave out --as-of"]);
+    let words = ["standard input has ticks of its own", "leave out --as-of"];
     place.run("replay - --as-of 2024-05-01 < log.jsonl").refused(64, &words);
-    place.run("replay log.jsonl --follow").refused(64, &["ticks of their own", "leave out --follow"]);
-    place.run("replay - --follow < log.jsonl").refused(64, &["ticks of their own", "leave out --follow"]);
+    let words = ["standard input has ticks of its own", "leave out --follow"];
+    place.run("replay - --follow < log.jsonl").refused(64, &words);
+}
+
+#[test]
+fn a_log_that_grows_is_obeyed_as_well() {
+    let place = Place::with(&[("log.jsonl", text(&[engagement("1", "2024-01-15T12:00:00Z", "ann")]))]);
+    place.append("log.jsonl", text(&[tick("2024-05-01T00:00:00Z")]));
+    let mut run = place.start("replay log.jsonl --out out --follow --json");
+    run.until("the alerts", || place.exists("out/alerts.jsonl") && place.read("out/alerts.jsonl").lines().count() == 2);
+    place.append("log.jsonl", text(&[engagement("2", "2024-05-02T00:00:00Z", "ann")]));
+    run.until("the recovery", || place.read("out/alerts.jsonl").lines().count() == 4);
+    run.signal("TERM");
+    assert_eq!(run.ended().ok().json()["as_of"], "2024-05-01T00:00:00Z", "no tick but those of the log");
 }
 
 #[test]

@@ -127,7 +127,7 @@ proptest! {
 
 #[test]
 fn keeps_what_is_wanted_again() {
-    let mut cache = Cache::new(100 * 1_000);
+    let mut cache = Cache::new(120 * 1_000);
     for round in 0..50 {
         for key in 0..40u8 {
             let record = match cache.take(&[0, key]) {

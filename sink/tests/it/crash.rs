@@ -35,7 +35,8 @@ fn changes() -> Vec<Change> {
 #[test]
 fn the_process_that_is_killed() {
     let Ok(dir) = env::var(DIR) else { return };
-    let config = FileConfig { name: "out".into(), dir: dir.into(), feed: b"feed".to_vec(), following: true };
+    let config =
+        FileConfig { name: "out".into(), dir: dir.into(), feed: b"feed".to_vec(), following: true, replaces: false };
     let sink = Box::new(FileSink::open(config).unwrap());
     let route = Route { sink, topics: Topic::ALL.to_vec() };
     Dispatcher::start(Script::of(changes()), vec![route]).unwrap().finish(Duration::from_secs(60));

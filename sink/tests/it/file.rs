@@ -29,7 +29,13 @@ pub fn open(dir: &Path) -> FileSink {
 }
 
 fn open_as(dir: &Path, feed: &str) -> Result<FileSink, FileError> {
-    FileSink::open(FileConfig { name: "out".into(), dir: dir.into(), feed: feed.into(), following: false })
+    FileSink::open(FileConfig {
+        name: "out".into(),
+        dir: dir.into(),
+        feed: feed.into(),
+        following: false,
+        replaces: false,
+    })
 }
 
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -304,7 +310,13 @@ fn a_directory_that_cannot_be_used_is_refused_with_a_reason() {
 #[test]
 fn while_following_the_sorted_files_appear_without_a_close() {
     let dir = TempDir::new().unwrap();
-    let config = FileConfig { name: "out".into(), dir: dir.path().into(), feed: b"feed".to_vec(), following: true };
+    let config = FileConfig {
+        name: "out".into(),
+        dir: dir.path().into(),
+        feed: b"feed".to_vec(),
+        following: true,
+        replaces: false,
+    };
     let feed = Script::counting(3);
     let sink = Box::new(FileSink::open(config).unwrap());
     let dispatcher = Dispatcher::start(feed, vec![Route { sink, topics: Topic::ALL.to_vec() }]).unwrap();

@@ -65,10 +65,11 @@ impl JournalFile {
         self.read + self.taken as u64 + self.pending.len() as u64
     }
 
-    /// Appends a record with the next [`JournalFile::sync`].
-    pub fn push(&mut self, record: &[u8]) {
+    /// Appends a record with the next [`JournalFile::sync`]; returns what it takes there.
+    pub fn push(&mut self, record: &[u8]) -> u64 {
         self.pending.extend_from_slice(record);
         self.pending.push(b'\n');
+        record.len() as u64 + 1
     }
 
     /// Brings what was pushed onto the disk.
