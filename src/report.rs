@@ -1,7 +1,7 @@
 //! What a run has found, for people and for machines.
 
 mod chart;
-mod resources;
+pub mod resources;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// CPU and memory of this process so far.
-pub(super) struct Used {
+pub struct Used {
     /// User and system seconds.
     pub cpu_s: f64,
     /// The largest resident set.
@@ -11,7 +11,7 @@ pub(super) struct Used {
 }
 
 /// Reads it from `/proc`, which is Linux's; `None` elsewhere.
-pub(super) fn used() -> Option<Used> {
+pub fn used() -> Option<Used> {
     /// Linux counts in hundredths of a second on every platform that has a `/proc`.
     const TICKS_A_SECOND: f64 = 100.0;
     /// User and system time, counted behind the command's closing parenthesis.

@@ -3,7 +3,7 @@
 //! Everything goes through the binary. A test is a few files, a few command lines and what must come of them; each module
 //! has one `check` for that. What is random has a seed.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test kit")]
 
 mod as_of;
 mod commands;

@@ -4,8 +4,9 @@
 //! decoded, because most events find theirs in memory: *take* it, change it, *put* it back. What has been taken and not
 //! put back is gone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
+use std::ops::Bound;
 
 use crate::account::Account;
 use crate::contact::Contact;
@@ -51,44 +52,79 @@ pub trait State {
 /// A state in memory: for tests, and as the ceiling that a store is measured against.
 #[derive(Debug, Default)]
 pub struct Memory {
-    contacts: HashMap<Vec<u8>, Box<Contact>>,
-    accounts: HashMap<Vec<u8>, Box<Account>>,
+    contacts: Records<Contact>,
+    accounts: Records<Account>,
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// Records that are found by hash and listed in order.
+#[derive(Debug)]
+struct Records<T> {
+    /// `None`: taken, or gone.
+    by_key: HashMap<Vec<u8>, Option<Box<T>>>,
+    keys: BTreeSet<Vec<u8>>,
+}
+
+impl<T> Default for Records<T> {
+    fn default() -> Records<T> {
+        Records { by_key: HashMap::new(), keys: BTreeSet::new() }
+    }
+}
+
+impl<T> Records<T> {
+    fn take(&mut self, key: &[u8]) -> Option<Box<T>> {
+        self.by_key.get_mut(key)?.take()
+    }
+
+    fn put(&mut self, key: &[u8], record: Box<T>) {
+        match self.by_key.get_mut(key) {
+            Some(place) => *place = Some(record),
+            None => {
+                self.by_key.insert(key.to_vec(), Some(record));
+                self.keys.insert(key.to_vec());
+            }
+        }
+    }
+
+    fn keys(&self, from: &[u8], to: &[u8], limit: usize) -> Vec<Vec<u8>> {
+        let is_here = |key: &&Vec<u8>| self.by_key.get(*key).is_some_and(Option::is_some);
+        self.keys.range::<[u8], _>(bounds(from, to)).filter(is_here).take(limit).cloned().collect()
+    }
 }
 
 impl State for Memory {
     type Error = Infallible;
 
     fn take_contact(&mut self, key: &[u8]) -> Result<Option<Box<Contact>>, Infallible> {
-        Ok(self.contacts.remove(key))
+        Ok(self.contacts.take(key))
     }
 
     fn put_contact(&mut self, key: &[u8], contact: Box<Contact>) {
-        self.contacts.insert(key.to_vec(), contact);
+        self.contacts.put(key, contact);
     }
 
     fn keep_contact(&mut self, key: &[u8], contact: Box<Contact>) {
-        self.put_contact(key, contact);
+        self.contacts.put(key, contact);
     }
 
     fn contact_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Infallible> {
-        Ok(sorted_keys(&self.contacts, from, to, limit))
+        Ok(self.contacts.keys(from, to, limit))
     }
 
     fn take_account(&mut self, key: &[u8]) -> Result<Option<Box<Account>>, Infallible> {
-        Ok(self.accounts.remove(key))
+        Ok(self.accounts.take(key))
     }
 
     fn put_account(&mut self, key: &[u8], account: Box<Account>) {
-        self.accounts.insert(key.to_vec(), account);
+        self.accounts.put(key, account);
     }
 
     fn keep_account(&mut self, key: &[u8], account: Box<Account>) {
-        self.put_account(key, account);
+        self.accounts.put(key, account);
     }
 
     fn account_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Infallible> {
-        Ok(sorted_keys(&self.accounts, from, to, limit))
+        Ok(self.accounts.keys(from, to, limit))
     }
 
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {
@@ -104,28 +140,14 @@ impl State for Memory {
     }
 
     fn first(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, Infallible> {
-        Ok(range(&self.rows, from, to).next().map(|(key, value)| (key.clone(), value.clone())))
+        Ok(self.rows.range::<[u8], _>(bounds(from, to)).next().map(|(key, value)| (key.clone(), value.clone())))
     }
 
     fn last(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, Infallible> {
-        Ok(range(&self.rows, from, to).next_back().map(|(key, value)| (key.clone(), value.clone())))
+        Ok(self.rows.range::<[u8], _>(bounds(from, to)).next_back().map(|(key, value)| (key.clone(), value.clone())))
     }
 }
 
-fn range<'a>(
-    rows: &'a BTreeMap<Vec<u8>, Vec<u8>>,
-    from: &[u8],
-    to: &[u8],
-) -> impl DoubleEndedIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> {
-    use std::ops::Bound::{Excluded, Included};
-    let to = to.max(from);
-    rows.range::<[u8], _>((Included(from), Excluded(to)))
-}
-
-#[allow(clippy::disallowed_methods, reason = "sorted before anything sees them")]
-fn sorted_keys<T>(map: &HashMap<Vec<u8>, T>, from: &[u8], to: &[u8], limit: usize) -> Vec<Vec<u8>> {
-    let mut keys: Vec<_> = map.keys().filter(|key| &key[..] >= from && &key[..] < to).cloned().collect();
-    keys.sort_unstable();
-    keys.truncate(limit);
-    keys
+fn bounds<'a>(from: &'a [u8], to: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    (Bound::Included(from), Bound::Excluded(to.max(from)))
 }

@@ -1,0 +1,327 @@
+//! The stages, each measured by itself.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use touchline::config::Config;
+use touchline::report::resources::{Used, used};
+use touchline_core::event::Reject;
+use touchline_core::output::{Outputs, Topic};
+use touchline_core::record::Record;
+use touchline_core::state::Memory;
+use touchline_core::step::{Machine, Step};
+use touchline_ingest::lines::{Framed, Framing, Lines};
+use touchline_processor::{
+    Commit, Durability, HeldEvents, Input, Journal, Place, Settings, StoreError, Topics, Worker,
+};
+
+/// As the processor's default.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+/// In memory there are no commits, but there are flushes: as many records as a tenth of a second takes with a store.
+const FLUSH_RECORDS: u64 = 12_000;
+/// Text that is parsed before the core alone is measured on it: so much that the clock's grain does not count.
+const CHUNK_BYTES: usize = 64 << 20;
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Read,
+    Parse,
+    Memory,
+    Core,
+    CoreFacts,
+    Store,
+    StoreFacts,
+    Replay,
+}
+
+/// What a stage has used. The names are those that `touchline replay --json` prints.
+#[derive(Serialize, Deserialize)]
+pub struct Figures {
+    pub events: u64,
+    pub cpu_s: f64,
+    pub wall_s: f64,
+    pub max_rss_mb: f64,
+    /// Lapses opened, which must be the same in all stages that look for them.
+    pub alerts: u64,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 8] = [
+        Stage::Read,
+        Stage::Parse,
+        Stage::Memory,
+        Stage::Core,
+        Stage::CoreFacts,
+        Stage::Store,
+        Stage::StoreFacts,
+        Stage::Replay,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Read => "read",
+            Stage::Parse => "parse",
+            Stage::Memory => "memory",
+            Stage::Core => "core",
+            Stage::CoreFacts => "core-facts",
+            Stage::Store => "store",
+            Stage::StoreFacts => "store-facts",
+            Stage::Replay => "replay",
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Stage::Read => "read lines",
+            Stage::Parse => "+ parse",
+            Stage::Memory => "+ core, state in memory",
+            Stage::Core => "core alone: alerts, scores",
+            Stage::CoreFacts => "core alone: alerts, scores, facts",
+            Stage::Store => "+ parse + RocksDB: alerts, scores",
+            Stage::StoreFacts => "+ parse + RocksDB: alerts, scores, facts",
+            Stage::Replay => "replay: all of it, outbox and files",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Stage> {
+        Stage::ALL.into_iter().find(|stage| stage.name() == name)
+    }
+
+    pub fn names() -> String {
+        Stage::ALL.map(Stage::name).join(", ")
+    }
+
+    /// Takes the whole file through the stage.
+    pub fn run(self, file: &Path) -> Result<Figures> {
+        let mut meter = Meter::default();
+        let (events, alerts) = match self {
+            Stage::Read => meter.measure(|| each_line(file, |_| Ok(())).map(|lines| (lines, 0)))?,
+            Stage::Parse => meter.measure(|| parse(file).map(|lines| (lines, 0)))?,
+            Stage::Memory => meter.measure(|| in_memory(file))?,
+            Stage::Core => core_alone(file, scores(), &mut meter)?,
+            Stage::CoreFacts => core_alone(file, Topics::ALL, &mut meter)?,
+            Stage::Store => meter.measure(|| in_store(file, scores()))?,
+            Stage::StoreFacts => meter.measure(|| in_store(file, Topics::ALL))?,
+            Stage::Replay => return replay(file),
+        };
+        let max_rss_mb = now()?.max_rss_mb;
+        Ok(Figures { events, cpu_s: meter.cpu_s, wall_s: meter.wall.as_secs_f64(), max_rss_mb, alerts })
+    }
+}
+
+/// What a stage has used so far.
+#[derive(Default)]
+struct Meter {
+    cpu_s: f64,
+    wall: Duration,
+}
+
+impl Meter {
+    fn measure<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (used, started) = (now()?, Instant::now());
+        let done = work();
+        self.wall += started.elapsed();
+        self.cpu_s += now()?.cpu_s - used.cpu_s;
+        done
+    }
+}
+
+fn now() -> Result<Used> {
+    used().context("this system has no /proc to tell what a process uses")
+}
+
+/// What other systems publish in the same job.
+fn scores() -> Topics {
+    [Topic::Alerts, Topic::Scores].into_iter().collect()
+}
+
+/// Calls `take` with each line; returns how many there are.
+fn each_line(file: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+    let (mut lines, mut count) = (Lines::new(File::open(file)?, Framing::Lines, 0, 1), 0);
+    loop {
+        match lines.next(&mut 0)? {
+            Framed::Record(_) => take(lines.bytes())?,
+            Framed::End => return Ok(count),
+            framed => bail!("the load is damaged: {framed:?}"),
+        }
+        count += 1;
+    }
+}
+
+fn parse(file: &Path) -> Result<u64> {
+    each_line(file, |line| {
+        std::hint::black_box(Record::parse(line, &TimeZone::UTC)?);
+        Ok(())
+    })
+}
+
+fn in_memory(file: &Path) -> Result<(u64, u64)> {
+    let mut core = Core::new(scores());
+    each_line(file, |line| core.take(&Record::parse(line, &TimeZone::UTC)?))?;
+    core.finish()
+}
+
+/// Parses a part of the file, measures the core on it, and so on.
+fn core_alone(file: &Path, wanted: Topics, meter: &mut Meter) -> Result<(u64, u64)> {
+    let (mut core, mut chunk, mut ends) = (Core::new(wanted), Vec::with_capacity(CHUNK_BYTES), Vec::new());
+    let mut work = |chunk: &mut Vec<u8>, ends: &mut Vec<usize>| -> Result<()> {
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let lines = starts.zip(ends.iter()).map(|(start, end)| &chunk[start..*end]);
+        let records: Vec<_> = lines.map(|line| Record::parse(line, &TimeZone::UTC)).collect::<Result<_, _>>()?;
+        meter.measure(|| records.iter().try_for_each(|record| core.take(record)))?;
+        drop(records);
+        chunk.clear();
+        ends.clear();
+        Ok(())
+    };
+    each_line(file, |line| {
+        chunk.extend_from_slice(line);
+        ends.push(chunk.len());
+        if chunk.len() < CHUNK_BYTES { Ok(()) } else { work(&mut chunk, &mut ends) }
+    })?;
+    work(&mut chunk, &mut ends)?;
+    core.finish()
+}
+
+/// The state machine on a state in memory.
+struct Core {
+    machine: Machine,
+    state: Memory,
+    ticks: Ticks,
+    published: Published,
+    records: u64,
+}
+
+impl Core {
+    fn new(wanted: Topics) -> Core {
+        let published = Published { wanted, records: 0 };
+        Core { machine: Machine::default(), state: Memory::default(), ticks: Ticks::default(), published, records: 0 }
+    }
+
+    fn take(&mut self, record: &Record<'_>) -> Result<()> {
+        if let Some(tick) = self.ticks.before(record) {
+            self.apply(&Record::Tick(tick))?;
+        }
+        self.apply(record)?;
+        self.records += 1;
+        if self.records.is_multiple_of(FLUSH_RECORDS) {
+            self.machine.flush(&mut self.state, &mut self.published)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record<'_>) -> Result<()> {
+        let mut step = self.machine.apply(record, &mut self.state, &mut self.published)?;
+        while step == Step::More {
+            step = self.machine.resume(&mut self.state, &mut self.published)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(u64, u64)> {
+        self.machine.flush(&mut self.state, &mut self.published)?;
+        std::hint::black_box(self.published.records);
+        // The system takes the memory back at once; going through all of it is no part of the work.
+        std::mem::forget(self.state);
+        Ok((self.records, self.machine.counts().opened))
+    }
+}
+
+/// Counts what is published, and drops it.
+struct Published {
+    wanted: Topics,
+    records: u64,
+}
+
+impl Outputs for Published {
+    fn publish(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>) {
+        std::hint::black_box((key, value));
+        self.records += u64::from(self.wanted.contains(topic));
+    }
+}
+
+/// Ticks where `replay` puts them: before each event whose time is a new greatest.
+#[derive(Default)]
+struct Ticks(Option<Timestamp>);
+
+impl Ticks {
+    fn before(&mut self, record: &Record<'_>) -> Option<Timestamp> {
+        let Record::Event(event) = record else { return None };
+        let is_new = self.0.is_none_or(|tick| tick < event.occurred_at);
+        is_new.then(|| *self.0.insert(event.occurred_at))
+    }
+}
+
+/// The worker on a store as it runs behind Kafka: nothing is logged, and outputs go elsewhere (here: nowhere).
+fn in_store(file: &Path, publish: Topics) -> Result<(u64, u64)> {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let store = touchline::pipeline::open(&dir.path().join("state"), Config::default().state.memory)?;
+    let log = Log { lines: Lines::new(File::open(file)?, Framing::Lines, 0, 1), ticks: Ticks::default(), read: 0 };
+    let settings = Settings { commit_interval: COMMIT_INTERVAL, publish };
+    let mut worker = Worker::new(log, store, settings);
+    let (mut events, mut opened) = (0, 0);
+    worker.run(&AtomicBool::new(false), |batch| {
+        events += batch.events;
+        opened += batch.opened;
+    })?;
+    worker.store().flush()?;
+    Ok((events, opened))
+}
+
+/// A log that is a file, with a tick before each new greatest time.
+struct Log {
+    lines: Lines<File>,
+    ticks: Ticks,
+    read: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LogError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Reject(#[from] Reject),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Journal for Log {
+    type Error = LogError;
+
+    fn next<'a>(&'a mut self, _held: &mut HeldEvents<'_>) -> Result<Input<'a>, LogError> {
+        let Framed::Record(place) = self.lines.next(&mut 0)? else { return Ok(Input::End) };
+        self.read = place.end;
+        let bytes = self.lines.bytes();
+        let record = Record::parse(bytes, &TimeZone::UTC)?;
+        let tick = self.ticks.before(&record);
+        Ok(Input::Record { record, tick, bytes: bytes.len(), held: None })
+    }
+
+    fn position(&mut self, _place: Place) -> Vec<u8> {
+        self.read.to_be_bytes().to_vec()
+    }
+
+    fn commit(&mut self, commit: Commit<'_>) -> Result<(), LogError> {
+        std::hint::black_box(commit.outputs().len());
+        Ok(commit.store(Durability::Unlogged)?)
+    }
+}
+
+/// The command itself.
+fn replay(file: &Path) -> Result<Figures> {
+    let out = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_touchline"));
+    let output = command.arg("replay").arg(file).args(["--json", "--out"]).arg(out.path()).output()?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
