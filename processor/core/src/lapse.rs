@@ -383,6 +383,11 @@ impl Watch {
         }
     }
 
+    /// Forgets what is to be settled, because [`Watch::changed`] is called again before the record is finished.
+    pub fn put_off(&mut self) {
+        self.unsettled = Unsettled::None;
+    }
+
     fn compare(&mut self, of: Option<Timestamp>, spans: &Spans, clock: &Clock, news: &mut Vec<News>) {
         for place in 0..self.ledger.len() {
             let told = self.ledger[place];

@@ -155,6 +155,15 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         Ok(())
     }
 
+    /// Puts a subject back whose account is changed again before the record is finished: its alerts wait for that.
+    pub fn store_unsettled(&mut self, mut subject: Subject<'_>) -> Result<(), S> {
+        self.store_contact(&mut subject)?;
+        self.tell_of_account(&mut subject)?;
+        subject.account.watch.put_off();
+        self.state.put_account(&subject.account_key, subject.account);
+        Ok(())
+    }
+
     /// Puts the contact back and takes another of the same account.
     pub fn switch<'a>(&mut self, subject: &mut Subject<'a>, contact: &'a str) -> Result<(), S> {
         self.store_contact(subject)?;

@@ -296,7 +296,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
                 self.machine.rules.priorities = priorities;
                 // Its heirs are visited anyway.
                 self.machine.work = None;
-                self.store(subject)?;
+                self.store_unsettled(subject)?;
             } else {
                 self.recount_under(&mut subject, &rules, &inherited)?;
                 self.store_under(subject, &rules)?;
