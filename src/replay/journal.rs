@@ -7,6 +7,7 @@
 //! What cannot be read again (standard input, ticks by the clock) is first appended to `journal.jsonl` in the state
 //! directory and synced: that is the log, and replaying it gives the same alerts.
 
+mod look;
 mod tail;
 
 use std::path::{Path, PathBuf};
@@ -24,13 +25,12 @@ use touchline_ingest::input::shown;
 use touchline_ingest::lines;
 use touchline_ingest::position::CorruptPosition;
 use touchline_ingest::{Counts, Decoder, Ends, Files, FilesPosition, Identity, InputError, Item};
-use touchline_processor::{Commit, Durability, HeldEvents, Input, Journal, Place, StoreError, WorkerError};
+use touchline_processor::{Commit, Durability, HeldEvents, Input, Journal, Place, StoreError};
 
-use crate::cli::Usage;
+pub use look::{as_usage, look};
+use look::{is_stream, looked_at, usage};
 use tail::JournalFile;
 
-/// Records of each file that are looked at for ticks and rules. A log has its rules first, or ticks by the second.
-const SNIFFED: usize = 20_000;
 /// How often the clock ticks for followed files.
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// Records between two looks at the clock while there is much to read.
@@ -433,73 +433,12 @@ impl Replay {
     }
 }
 
-/// Looks at the files before anything is made: whether they can be read, and whether they are a log.
-///
-/// # Errors
-/// All that is wrong with them, as a mistake of whoever named them.
-pub fn look(paths: &[PathBuf], reading: &touchline_ingest::Options, as_of: Option<Timestamp>) -> Result<bool> {
-    Files::open(paths, reading.clone(), FilesPosition::default()).map_err(usage)?;
-    for path in paths.iter().filter(|path| !is_stream(path)) {
-        if is_log(path, reading)? {
-            Ticks::History { as_of }.become_log(path).map_err(as_usage)?;
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Whether a file has ticks or rules of its own.
-fn is_log(path: &PathBuf, reading: &touchline_ingest::Options) -> Result<bool> {
-    let position = FilesPosition::default();
-    let mut files = Files::open(std::slice::from_ref(path), reading.clone(), position).map_err(usage)?;
-    for _ in 0..SNIFFED {
-        match files.next(Timestamp::MAX)? {
-            Item::Record(taken) if !matches!(taken.record, Record::Event(_)) => return Ok(true),
-            Item::End | Item::Idle => break,
-            _ => {}
-        }
-    }
-    Ok(false)
-}
-
-/// Whether it can be read only once.
-fn is_stream(path: &Path) -> bool {
-    path.as_os_str() == "-" || path.metadata().is_ok_and(|metadata| !metadata.is_file())
-}
-
-/// Where a tick should have stood.
-fn looked_at(path: &Path) -> String {
-    if is_stream(path) { "its first line".to_owned() } else { format!("its first {SNIFFED} records") }
-}
-
 /// A record that was decoded before.
 fn decode_again<'a>(decoder: &Decoder, text: &'a [u8]) -> Result<Record<'a>, ReplayError> {
     match decoder.decode(text, Timestamp::MAX) {
         Ok(Decoded::Record(record)) => Ok(record),
         Ok(Decoded::Internal) => Err(ReplayError::Held("it is of nobody who is tracked".to_owned())),
         Err(reject) => Err(ReplayError::Held(reject.to_string())),
-    }
-}
-
-/// What is wrong with the files is a mistake of whoever named them.
-fn usage(errors: Vec<InputError>) -> anyhow::Error {
-    let sentence = |error: InputError| format!("{:#}", anyhow::Error::new(error));
-    Usage(errors.into_iter().map(sentence).collect::<Vec<_>>().join("\n       ")).into()
-}
-
-/// The same for what shows only when a file is read.
-pub fn as_usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
-    let error = error.into();
-    let replay = match error.downcast_ref::<WorkerError<ReplayError>>() {
-        Some(WorkerError::Journal(error)) => Some(error),
-        _ => error.downcast_ref::<ReplayError>(),
-    };
-    match replay {
-        Some(
-            ReplayError::TwoClocks { .. }
-            | ReplayError::Input(InputError::Header { .. } | InputError::Foreign { .. } | InputError::Format { .. }),
-        ) => Usage(format!("{error:#}")).into(),
-        _ => error,
     }
 }
 

@@ -197,12 +197,14 @@ impl fmt::Display for Ran {
 impl Ran {
     fn of(running: &Running, code: Option<i32>) -> Ran {
         let text = |path: &Path| String::from_utf8(fs::read(path).unwrap()).unwrap();
-        Ran { line: running.line.clone(), code, out: text(&running.out), err: text(&running.err) }
+        let ran = Ran { line: running.line.clone(), code, out: text(&running.out), err: text(&running.err) };
+        assert!(!ran.err.contains("panicked"), "{ran}");
+        ran
     }
 
-    /// It has not panicked, and has logged no error.
+    /// It has logged no error.
+    #[track_caller]
     fn is_clean(&self) {
-        assert!(!self.err.contains("panicked"), "{self}");
         assert!(!self.err.contains("ERROR"), "{self}");
     }
 
@@ -224,7 +226,6 @@ impl Ran {
     /// As [`Ran::refused`], where an error may be logged as well.
     #[track_caller]
     pub fn failed(self, code: i32, words: &[&str]) -> Ran {
-        assert!(!self.err.contains("panicked"), "{self}");
         assert_eq!(self.code, Some(code), "{self}");
         for word in words {
             assert!(self.err.contains(word), "{word:?} is not in {self}");

@@ -148,7 +148,7 @@ fn a_full_disk_loses_nothing() {
 fn what_another_process_is_using() {
     let place = Place::with(&[("a.jsonl", text(&lines()[..3000]))]);
     let mut first = place.start("replay - --out out --state state < |");
-    first.until("its start", || place.exists("out/alerts.jsonl"));
+    first.until("its start", || place.exists("out/.index/CURRENT"));
     let words = ["the state in state/p0 is in use by another process", "stop that one, or use another state directory"];
     place.run("replay a.jsonl --out other --state state").refused(INTERNAL, &words);
     let words = ["out is in use by another touchline: stop that one, or choose another directory"];

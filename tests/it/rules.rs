@@ -11,7 +11,10 @@ use serde_json::Value;
 use crate::community::{AS_OF, Results, lines, shuffled, text};
 use crate::harness::{Dice, Place, objects};
 use crate::log::engagement;
-use crate::outputs::check_same_set;
+use crate::outputs::{check_same_set, check_told};
+
+/// How far dues are apart under three months and under one.
+const MONTHS_S: i64 = 62 * 86_400;
 
 /// Sort, scan, list the gaps: what `lapses.csv` must be. `clock` gives the months and the zone of a contact.
 fn scan(
@@ -61,8 +64,8 @@ fn the_scan_finds_the_truth() {
 
 #[test]
 fn other_thresholds() {
-    for (seed, threshold) in [(31, 1), (32, 2), (33, 7)] {
-        let place = Place::with(&[("h.jsonl", text(&shuffled(seed))), ("rules.toml", months(threshold))]);
+    for (lines, threshold) in [(lines(), 1), (&*shuffled(31), 2), (lines(), 7)] {
+        let place = Place::with(&[("h.jsonl", text(lines)), ("rules.toml", months(threshold))]);
         place.run(&format!("replay h.jsonl --config rules.toml --as-of {AS_OF} --out out")).ok();
         assert!(place.read("out/lapses.csv") == community(threshold), "after {threshold} months");
     }
@@ -70,20 +73,22 @@ fn other_thresholds() {
 
 #[test]
 fn a_state_can_be_looked_at_with_other_rules() {
-    let fade =
-        "[lapse]\nmonths = 6\n[score]\nhalf_life = \"30d\"\nk = 5\n[score.vehicles]\ncommunity = 2.5\n".to_owned();
-    let (two, one) = (months(2), "[lapse]\nmonths = 1\ncounts = [\"one_way\"]\n".to_owned());
-    let place = Place::with(&[("h.jsonl", text(lines())), ("two.toml", two), ("fade.toml", fade), ("one.toml", one)]);
+    let two = "[lapse]\nmonths = 2\n[score]\nhalf_life = \"30d\"\nk = 5\n[score.vehicles]\ncommunity = 2.5\n";
+    let none = "[lapse]\nmonths = 1\ncounts = [\"one_way\"]\n";
+    let history = text(&lines()[..12_000]);
+    let place = Place::with(&[("h.jsonl", &*history), ("two.toml", two), ("none.toml", none)]);
     let run = |out: &str, rest: &str| place.run(&format!("replay h.jsonl --as-of {AS_OF} --out {out} {rest}")).ok();
-    for config in ["--config two.toml", "--config fade.toml", "--config one.toml", ""] {
+    for config in ["", "--config two.toml", "--config none.toml", ""] {
         run("out", &format!("--state state {config}"));
         run("fresh", config);
         assert!(place.read("out/lapses.csv") == place.read("fresh/lapses.csv"), "{config}: the lapses are others");
-        check_same_set(&Results::of(&place, "out"), &Results::of(&place, "fresh"), config);
+        let got = Results::of(&place, "out");
+        check_same_set(&got, &Results::of(&place, "fresh"), config);
+        check_told(&got, MONTHS_S);
         place.run("state verify state").ok();
         // What is counted decides: here all is two_way.
         let lapses = place.read("out/lapses.csv").lines().count() - 1;
-        assert_eq!(lapses == 0, config.contains("one.toml"), "{config}: {lapses} lapses");
+        assert_eq!(lapses == 0, config.contains("none.toml"), "{config}: {lapses} lapses");
     }
 }
 

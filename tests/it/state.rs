@@ -86,6 +86,24 @@ fn files_that_are_missing_or_wrong() {
 }
 
 #[test]
+fn a_journal_that_has_lost_lines() {
+    let (first, second) = (text(&lines()[..1000]), text(&lines()[1000..2000]));
+    let place = Place::with(&[("first", first), ("second", second)]);
+    let command = "replay - --state state --out out";
+    place.run(&format!("{command} < first")).ok();
+    let journal = place.read("state/journal.jsonl");
+    place.write("state/journal.jsonl", &journal[..500]);
+    let words = ["the journal state/journal.jsonl cannot be used", "put it back as it was, or move it away"];
+    place.run(&format!("{command} < second")).refused(INTERNAL, &words);
+    fs::remove_file(place.path("state/journal.jsonl")).unwrap();
+    place.run(&format!("{command} < second")).ok();
+    // The new one holds what came since.
+    assert_eq!(place.read("state/journal.jsonl").matches("\"id\"").count(), 1000);
+    place.run("replay first second --format jsonl --out whole").ok();
+    assert_eq!(place.read("out/lapses.csv"), place.read("whole/lapses.csv"));
+}
+
+#[test]
 fn something_else_is_not_touched() {
     let place = stored();
     // The index of an output is a database, too, but no state.

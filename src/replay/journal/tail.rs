@@ -5,7 +5,7 @@
 //! cut off.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use memchr::{memchr, memrchr};
@@ -27,10 +27,18 @@ pub struct JournalFile {
 }
 
 impl JournalFile {
-    /// Opens the journal, of which the first `read` bytes have been processed.
+    /// Opens the journal, of which the first `read` bytes have been processed. Where it has been taken away, another is
+    /// begun: the state has all that was in it.
     pub fn open(path: PathBuf, read: u64) -> Result<JournalFile, ReplayError> {
+        let read = if path.exists() { read } else { 0 };
         let opened = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let opened = opened.and_then(|mut file| {
+            let bytes = file.metadata()?.len();
+            if bytes < read {
+                return Err(io::Error::other(format!(
+                    "it has {bytes} bytes, and the state has processed {read}; put it back as it was, or move it away to begin another"
+                )));
+            }
             let mut tail = Vec::new();
             file.seek(SeekFrom::Start(read))?;
             file.read_to_end(&mut tail)?;
