@@ -1,20 +1,18 @@
 //! A look at a whole state: what it holds, and whether it holds together.
 
 use jiff::Timestamp;
-use rocksdb::{DBRawIterator, Range, ReadOptions};
+use rocksdb::Range;
 use touchline_core::account::Account;
 use touchline_core::codec::Corrupt;
 use touchline_core::contact::Contact;
 use touchline_core::keys::{self as core_keys, table};
 use touchline_core::step::{Machine, StepError};
 
-use crate::keys;
-use crate::{Store, StoreError};
+use crate::overlay::scan;
+use crate::{Store, StoreError, keys};
 
 /// Problems listed; more are only counted.
 const LISTED: usize = 100;
-/// Whole tables are read in pieces of this size.
-const READ_AHEAD: usize = 2 << 20;
 
 /// The tables by name, in the order of their keys.
 const TABLES: [(u8, &str); 13] = [
@@ -80,7 +78,7 @@ impl Store {
         let mut tables = Vec::with_capacity(TABLES.len());
         for (number, name) in TABLES {
             let mut stats = TableStats { name, rows: 0, bytes: 0, disk_bytes: 0 };
-            let mut rows = self.scan(&[number], &[number + 1]);
+            let mut rows = scan(self.db(), &[number], &[number + 1]);
             while let Some((key, value)) = rows.item() {
                 stats.rows += 1;
                 stats.bytes += (key.len() + value.len()) as u64;
@@ -109,7 +107,7 @@ impl Store {
     /// same bytes, each that has filed a timer has that timer, and every timer is one.
     pub fn verify(&mut self) -> Result<Verification, StoreError> {
         let mut found = Verification::default();
-        let mut rows = self.scan(&[0], &[u8::MAX]);
+        let mut rows = scan(self.db(), &[0], &[u8::MAX]);
         let mut before: Vec<u8> = Vec::new();
         while let Some((key, value)) = rows.item() {
             found.rows += 1;
@@ -137,6 +135,7 @@ impl Store {
                 (account, contact) = core_keys::names(key)?;
                 same(key, &core_keys::contact(&account, &contact))?;
                 let record = Contact::decode(value)?;
+                record.check()?;
                 let mut bytes = Vec::with_capacity(value.len());
                 record.encode(&mut bytes);
                 same_record(value, &bytes)?;
@@ -194,19 +193,6 @@ impl Store {
             _ => Account::decode(&record)?.filed(),
         };
         if files == Some(filed) { Ok(()) } else { Err(Problem::Wrong("is a timer that its record has not filed")) }
-    }
-
-    fn scan(&self, from: &[u8], to: &[u8]) -> DBRawIterator<'_> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(from);
-        options.set_iterate_upper_bound(to);
-        options.set_verify_checksums(true);
-        options.set_readahead_size(READ_AHEAD);
-        // Looking at everything once must not push what is in use out of the cache.
-        options.fill_cache(false);
-        let mut rows = self.db().raw_iterator_opt(options);
-        rows.seek_to_first();
-        rows
     }
 }
 

@@ -64,9 +64,13 @@ pub(crate) fn pointer(sequence: u64) -> [u8; 9] {
     key
 }
 
-/// The first and the last key of a topic's rows, the latter exclusive.
-pub(crate) fn rows_of(topic: Topic) -> ([u8; 2], [u8; 2]) {
-    ([ROW, topic as u8], [ROW, topic as u8 + 1])
+/// From and to: the rows of a topic that can have a sequence from `since` on.
+pub(crate) fn rows_since(topic: Topic, since: u64) -> (Vec<u8>, Vec<u8>) {
+    let mut from = vec![ROW, topic as u8];
+    if !topic.is_compacted() {
+        entry(topic, since, &mut from);
+    }
+    (from, vec![ROW, topic as u8 + 1])
 }
 
 /// The topic of a [`row`] or [`entry`].

@@ -5,7 +5,8 @@
 //!   superseded: what it led to has been overwritten, and the newer pointer follows.
 //!
 //! Writing is puts only. Rows stay; pointers that all sinks have passed are trimmed. A sink without a cursor, or with one
-//! below the trimmed floor, first copies the rows and then follows the log from where it ended when the copy began.
+//! below the trimmed floor, first copies the rows and then follows the log from where it ended when the copy began; so
+//! does one that is far behind, with the rows that have changed since.
 //! Sequences that a batch has superseded itself are never written: gaps mean nothing.
 //!
 //! Any thread may read and trim while another commits; what is read has been committed.

@@ -31,6 +31,8 @@ struct Ahead {
 
 /// As many as the state machine takes between two commits at least.
 const AHEAD_ROWS: usize = 256;
+/// Timers are small; held events can be as large as a record may be.
+const AHEAD_BYTES: usize = 256 << 10;
 
 /// What a row costs beside its bytes: its place in the map, the allocator.
 const ROW_BYTES: usize = 96;
@@ -121,10 +123,12 @@ impl Ahead {
     fn read(&mut self, db: &DB, from: &[u8], to: &[u8]) -> Result<(), rocksdb::Error> {
         let most = if *from == *self.to { (2 * self.rows.len()).clamp(1, AHEAD_ROWS) } else { 1 };
         self.rows.clear();
-        let mut rows = range(db, from, to, Direction::Forward);
+        let (mut rows, mut bytes) = (range(db, from, to, Direction::Forward), 0);
         while let Some((key, value)) = rows.item()
             && self.rows.len() < most
+            && bytes < AHEAD_BYTES
         {
+            bytes += key.len() + value.len();
             self.rows.push((key.to_vec(), value.to_vec()));
             rows.next();
         }
@@ -208,7 +212,22 @@ pub(crate) fn merge<'c>(
 
 /// The rows of the database from `from` (inclusive) to `to` (exclusive), at the first in this direction.
 pub(crate) fn range<'d>(db: &'d DB, from: &[u8], to: &[u8], direction: Direction) -> DBRawIterator<'d> {
+    rows(db, ReadOptions::default(), from, to, direction)
+}
+
+/// The same from the first on, for who reads much and once: what is in use stays in the cache.
+pub(crate) fn scan<'d>(db: &'d DB, from: &[u8], to: &[u8]) -> DBRawIterator<'d> {
+    rows(db, past_the_cache(), from, to, Direction::Forward)
+}
+
+/// Reads that leave the cache as it is.
+pub(crate) fn past_the_cache() -> ReadOptions {
     let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options
+}
+
+fn rows<'d>(db: &'d DB, mut options: ReadOptions, from: &[u8], to: &[u8], direction: Direction) -> DBRawIterator<'d> {
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(to);
     let mut rows = db.raw_iterator_opt(options);

@@ -38,11 +38,13 @@ pub(super) struct Cursor {
     pub copy: Option<Copy>,
 }
 
-/// A copy of rows under way: those with a sequence before the cursor's.
+/// A copy of rows under way: those with a sequence from `since` to the cursor's (exclusive).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Copy {
     /// The topics to copy.
     pub topics: Topics,
+    /// Where the sink stood in the log, if it has followed it before.
+    pub since: u64,
     /// The key of the last row read; empty before the first.
     pub after: Vec<u8>,
 }
@@ -55,6 +57,7 @@ impl Cursor {
         put_uint(&mut out, self.log);
         if let Some(copy) = &self.copy {
             out.push(copy.topics.bits());
+            put_uint(&mut out, copy.since);
             put_bytes(&mut out, &copy.after);
         }
         out
@@ -71,7 +74,11 @@ impl Cursor {
             let (topics, log) = (Topics::from_bits(reader.byte()?), reader.uint()?);
             let copy = match reader.is_empty() {
                 true => None,
-                false => Some(Copy { topics: Topics::from_bits(reader.byte()?), after: reader.bytes()?.to_vec() }),
+                false => Some(Copy {
+                    topics: Topics::from_bits(reader.byte()?),
+                    since: reader.uint()?,
+                    after: reader.bytes()?.to_vec(),
+                }),
             };
             if reader.is_empty() { Ok(Cursor { topics, log, copy }) } else { Err(reader.corrupt()) }
         };

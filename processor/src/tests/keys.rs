@@ -33,7 +33,7 @@ proptest! {
         keys::row(Topic::Facts, grow(&b).as_bytes(), &mut right);
         prop_assert_eq!(left == right, a == b);
         prop_assert!(left.len() <= 1_100);
-        let (from, to) = keys::rows_of(Topic::Facts);
+        let (from, to) = keys::rows_since(Topic::Facts, 7);
         prop_assert!(left[..] >= from[..] && left[..] < to[..]);
         prop_assert_eq!(keys::read_topic(&left).unwrap(), Topic::Facts);
     }

@@ -81,6 +81,31 @@ fn superseded_pointers_are_skipped() {
 }
 
 #[test]
+fn who_is_far_behind_copies_what_has_changed() {
+    let dir = TempDir::new().unwrap();
+    let mut store = open(dir.path());
+    let outbox = store.outbox().clone();
+    publish(&mut store, &[(Scores, "old", Some("1")), (Scores, "a", Some("1")), (Alerts, "x", Some("0"))]);
+    let mut cursor = outbox.read(None, Topics::ALL, Limits::default()).unwrap().cursor;
+    for value in ["1", "2", "3", "4", "5", "6", "7"] {
+        publish(&mut store, &[(Scores, "b", Some(value)), (Scores, "a", Some(value)), (Alerts, "x", Some(value))]);
+    }
+    let mut read = Vec::new();
+    while read.len() < 9 {
+        let batch = outbox.read(Some(&cursor), Topics::ALL, Limits { records: 2, bytes: 100 }).unwrap();
+        cursor = batch.cursor;
+        read.extend(batch.records.into_iter().map(|record| (record.sequence, record.key)));
+        // What comes in the meantime comes at the end.
+        if read.len() == 4 {
+            publish(&mut store, &[(Scores, "a", Some("8"))]);
+        }
+    }
+    let alerts = (1..8).map(|batch| (3 * batch + 2, b"x".to_vec()));
+    let scores = [(21, b"b".to_vec()), (24, b"a".to_vec())];
+    assert_eq!(read, alerts.chain(scores).collect::<Vec<_>>());
+}
+
+#[test]
 fn topics_that_are_added_are_copied() {
     let dir = TempDir::new().unwrap();
     let mut store = open(dir.path());
