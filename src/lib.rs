@@ -11,3 +11,7 @@ pub mod replay;
 pub mod report;
 pub mod state;
 pub mod telemetry;
+
+/// For RocksDB, too: with both on one heap, what one gives back the other can use.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

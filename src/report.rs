@@ -25,7 +25,7 @@ use chart::Months;
 const SHOWN: usize = 15;
 /// Contacts that are read at once.
 const KEYS: usize = 4096;
-/// The widest that a name in the table may be.
+/// The widest that a name in the table may be; columns are as wide as what they hold, so that lines seldom wrap.
 const NAME_CHARS: usize = 28;
 
 /// A number with its thousands apart.
@@ -39,6 +39,11 @@ pub fn grouped(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// A number, and what it counts.
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
 /// Somebody who is silent.
@@ -56,6 +61,7 @@ struct Silent {
 #[derive(Default)]
 struct Overview {
     contacts: u64,
+    never: u64,
     active: u64,
     at_risk: u64,
     lapsed: u64,
@@ -105,7 +111,7 @@ fn overview(store: &mut Store) -> Result<Overview> {
             if !name.is_empty() && contact.entries > 0 {
                 overview.contacts += 1;
                 match contact.standing {
-                    Standing::Never => {}
+                    Standing::Never => overview.never += 1,
                     Standing::Active => overview.active += 1,
                     Standing::AtRisk => overview.at_risk += 1,
                     Standing::Lapsed => overview.lapsed += 1,
@@ -114,7 +120,13 @@ fn overview(store: &mut Store) -> Result<Overview> {
                 if let (Standing::Lapsed, Some(first), Some(end)) = (contact.standing, spans.first(), spans.last()) {
                     let known_s = end.end.as_second() - first.start.as_second();
                     let engagements = contact.tally.engagements;
-                    longest.push(Reverse(Silent { known_s, engagements, account, contact: name, last: end.end }));
+                    longest.push(Reverse(Silent {
+                        known_s,
+                        engagements,
+                        account: account.into_owned(),
+                        contact: name.into_owned(),
+                        last: end.end,
+                    }));
                     if longest.len() > SHOWN {
                         longest.pop();
                     }
@@ -129,15 +141,24 @@ fn overview(store: &mut Store) -> Result<Overview> {
 
 fn write_silent(out: &mut impl Write, overview: &Overview, summary: &Summary, style: Style) -> Result<()> {
     let as_of = summary.last_tick.map_or_else(|| "the beginning".to_owned(), day);
-    let title = format!("{} of {} contacts have gone silent", grouped(overview.lapsed), grouped(overview.contacts));
+    let has = if overview.lapsed == 1 || overview.contacts == 1 { "has" } else { "have" };
+    let contacts = counted(overview.contacts, "contact", "contacts");
+    let title = format!("{} of {contacts} {has} gone silent", grouped(overview.lapsed));
     writeln!(out, "{}, as of {as_of}.", style.bold(&title))?;
-    writeln!(out, "{} are engaged, {} will be silent soon.", grouped(overview.active), grouped(overview.at_risk))?;
+    let never = match overview.never {
+        0 => String::new(),
+        never => format!(", {} never engaged", counted(never, "has", "have")),
+    };
+    let active = counted(overview.active, "is engaged", "are engaged");
+    writeln!(out, "{active}, {} will be silent soon{never}.", grouped(overview.at_risk))?;
     if overview.silent.is_empty() {
         return Ok(());
     }
     writeln!(out, "\n{}", style.bold("The longest relationships that went silent"))?;
+    let accounts = widest("account", overview.silent.iter().map(|silent| &silent.account));
+    let contacts = widest("contact", overview.silent.iter().map(|silent| &silent.contact));
     let header = format!(
-        "{:<NAME_CHARS$}  {:<NAME_CHARS$}  {:>9}  {:>11}  {:<10}  {:>10}",
+        "{:<accounts$}  {:<contacts$}  {:>9}  {:>11}  {:<10}  {:>10}",
         "account", "contact", "known for", "engagements", "last", "silent for"
     );
     writeln!(out, "{}", style.dim(&header))?;
@@ -145,7 +166,7 @@ fn write_silent(out: &mut impl Write, overview: &Overview, summary: &Summary, st
         let silence_s = summary.last_tick.map_or(0, |tick| tick.as_second() - silent.last.as_second());
         writeln!(
             out,
-            "{:<NAME_CHARS$}  {:<NAME_CHARS$}  {:>9}  {:>11}  {:<10}  {:>10}",
+            "{:<accounts$}  {:<contacts$}  {:>9}  {:>11}  {:<10}  {:>10}",
             shortened(&silent.account),
             shortened(&silent.contact),
             span(silent.known_s),
@@ -165,27 +186,31 @@ fn write_run(out: &mut impl Write, summary: &Summary, options: &Options, style: 
     let read = &summary.read;
     writeln!(
         out,
-        "\n{} events read in {:.1} s: {} lapse alerts opened, {} alert changes in all.",
-        grouped(read.events),
+        "\n{} read in {:.1} s: {} opened, {} in all.",
+        counted(read.events, "event", "events"),
         summary.wall.as_secs_f64(),
-        grouped(summary.done.opened),
-        grouped(summary.done.alerts)
+        counted(summary.done.opened, "lapse alert", "lapse alerts"),
+        counted(summary.done.alerts, "alert change", "alert changes")
     )?;
     if read.dead > 0 {
         let reasons: Vec<_> =
             read.reasons.iter().map(|(reason, count)| format!("{} {reason}", grouped(*count))).collect();
         writeln!(
             out,
-            "{} records could not be used ({}); dead_letters.jsonl says why.",
-            grouped(read.dead),
+            "{} could not be used ({}); dead_letters.jsonl says why.",
+            counted(read.dead, "record", "records"),
             reasons.join(", ")
         )?;
     }
     if summary.done.held > 0 {
-        writeln!(out, "{} events lie after that moment and wait for a later run.", grouped(summary.done.held))?;
+        let events = counted(summary.done.held, "event lies", "events lie");
+        // What is held goes with a state that is not kept.
+        let what = if options.state.is_some() { "held for a later run" } else { "left out" };
+        writeln!(out, "{events} after that moment: {what}.")?;
     }
     if read.internal > 0 {
-        writeln!(out, "{} events of internal domains were not tracked.", grouped(read.internal))?;
+        let events = counted(read.internal, "event", "events");
+        writeln!(out, "Not tracked: {events} of internal domains.")?;
     }
     for warning in &summary.warnings {
         writeln!(out, "Note: {warning}.")?;
@@ -193,7 +218,8 @@ fn write_run(out: &mut impl Write, summary: &Summary, options: &Options, style: 
     if summary.is_stopped {
         writeln!(
             out,
-            "Stopped before the end{}.",
+            "Stopped{}{}.",
+            if options.follow { "" } else { " before the end" },
             if options.state.is_some() { "; the same command goes on from here" } else { "" }
         )?;
     }
@@ -271,6 +297,11 @@ fn shortened(name: &str) -> String {
         return name.to_owned();
     }
     name.chars().take(NAME_CHARS - 1).chain(['…']).collect()
+}
+
+/// The width of a column of names.
+fn widest<'a>(title: &str, names: impl Iterator<Item = &'a String>) -> usize {
+    names.map(|name| name.chars().count().min(NAME_CHARS)).fold(title.len(), usize::max)
 }
 
 /// The month of a moment, counted from year 0.

@@ -4,38 +4,29 @@
 //! that its CPU seconds, those of RocksDB's threads included, and its peak of memory are nobody else's. Nothing is asserted:
 //! machines differ, and a table on the same machine before and after a change tells more than a limit.
 //!
-//! `cargo bench --bench stages -- [CONTACTS:EVENTS]… [STAGE]…` measures other loads, or only some stages.
+//! `cargo bench --bench stages -- [SHAPE:CONTACTS:EVENTS]… [STAGE]…` measures other loads, or only some stages.
 
+mod load;
 mod stage;
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use touchline::generate::{self, generate};
 use touchline::report::grouped;
 
+use load::{Load, Shape};
 use stage::{Figures, Stage};
 
 /// A state that fits into memory, and one that does not: where a design shows what it is worth.
-const LOADS: [Load; 2] =
-    [Load { contacts: 200_000, events: 2_000_000 }, Load { contacts: 2_000_000, events: 4_000_000 }];
-const SEED: u64 = 1;
+const LOADS: [Load; 4] = [
+    Load { shape: Shape::Even, contacts: 200_000, events: 3_000_000 },
+    Load { shape: Shape::Even, contacts: 2_000_000, events: 4_000_000 },
+    Load { shape: Shape::Real, contacts: 200_000, events: 2_000_000 },
+    Load { shape: Shape::Real, contacts: 2_000_000, events: 4_000_000 },
+];
 /// Before a stage's name and a file: what a child is to do.
 const CHILD: &str = "--stage";
-
-#[derive(Clone, Copy)]
-struct Load {
-    contacts: u64,
-    events: u64,
-}
-
-impl Load {
-    fn from_text(text: &str) -> Option<Load> {
-        let (contacts, events) = text.split_once(':')?;
-        Some(Load { contacts: contacts.parse().ok()?, events: events.parse().ok()? })
-    }
-}
 
 fn main() -> Result<()> {
     // Cargo adds `--bench`.
@@ -52,7 +43,9 @@ fn main() -> Result<()> {
         match (Load::from_text(arg), Stage::from_name(arg)) {
             (Some(load), _) => loads.push(load),
             (None, Some(stage)) => stages.push(stage),
-            (None, None) => bail!("{arg} is neither a load, such as 200000:2000000, nor a stage: {}", Stage::names()),
+            (None, None) => {
+                bail!("{arg} is neither a load, such as real:200000:2000000, nor a stage: {}", Stage::names())
+            }
         }
     }
     for load in if loads.is_empty() { &LOADS[..] } else { &loads } {
@@ -65,10 +58,13 @@ fn main() -> Result<()> {
 fn measure(load: Load, stages: &[Stage]) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("bench").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let file = dir.path().join("load.jsonl");
-    let options = generate::Options { contacts: load.contacts, events: load.events, seed: SEED };
-    let written = generate(&options, &mut std::fs::File::create(&file)?, &mut |_| ())?;
-    let bytes = written.bytes / written.events.max(1);
-    println!("\n{} events of {} contacts, {bytes} bytes each\n", grouped(load.events), grouped(load.contacts));
+    let bytes = load.write(&file)? / load.events;
+    println!(
+        "\n{}: {} events of {} contacts, {bytes} bytes each\n",
+        load.title(),
+        grouped(load.events),
+        grouped(load.contacts)
+    );
     println!(
         "{:<42}{:>9}{:>12}{:>9}{:>9}{:>9}{:>10}",
         "", "CPU s", "events/CPU s", "share", "wall s", "peak MB", "lapses"

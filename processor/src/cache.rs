@@ -1,24 +1,28 @@
-//! Decoded records in memory, by key.
+//! Records in memory, by key: packed as in the database while nobody changes them, decoded while somebody does.
 //!
 //! A record is *taken* out and *put* back changed, or *kept* as it was; between the two, and if neither happens, it is gone.
 //! What was put or is gone since the last commit is *dirty*: it stays until [`Cache::settle`] (it is committed) or
 //! [`Cache::discard_dirty`] (it never will be). Clean records are evicted, the least recently used first, as far as a clock's
 //! hand can tell, so that all stay within the bound. Only what is dirty can exceed it; [`Cache::pinned_bytes`] tells how
 //! much that is.
+//!
+//! Packed, a record takes a third of what it takes decoded, and one piece of memory instead of a dozen: decoding it costs
+//! less than finding it again in the database, or than a dozen cache misses.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::ops::Bound::{Excluded, Included};
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use touchline_core::codec::Corrupt;
 
 use crate::key::Key;
 
-/// A record that is kept packed in the database and decoded in memory.
+/// A record that is packed in the database and decoded to be changed.
 pub(crate) trait Packed: Sized {
     fn decode(bytes: &[u8]) -> Result<Self, Corrupt>;
     fn encode(&self, out: &mut Vec<u8>);
-    /// What it takes in memory, about.
+    /// What it takes in memory, about, while it is decoded.
     fn heap_bytes(&self) -> usize;
 }
 
@@ -33,15 +37,17 @@ pub(crate) enum Known<T> {
     Unknown,
 }
 
-/// What an entry costs beside its record, at least: its slot and its place in the index, which is never quite full.
-const ENTRY_BYTES: usize = 192;
-/// The allocator's own share of a record, which consists of many small pieces: one byte for this many.
+/// What an entry costs beside its record, at least: its slot and its place in the index, neither of which is ever quite full.
+const ENTRY_BYTES: usize = 128;
+/// The allocator's own share of a record: one byte for this many.
 const ALLOCATED_FOR: usize = 8;
 
 /// See the module.
 pub(crate) struct Cache<T> {
-    /// Where each key's slot is.
-    index: HashMap<Key, usize, Seed>,
+    /// The slots, by the hash of their keys: with a secret, so that no input can be made to collide. Nothing depends on the
+    /// order that follows from it.
+    index: HashTable<usize>,
+    hasher: DefaultHashBuilder,
     slots: Vec<Option<Slot<T>>>,
     /// Slots that hold nothing.
     free: Vec<usize>,
@@ -54,12 +60,13 @@ pub(crate) struct Cache<T> {
     bound: usize,
     /// The clock's hand.
     hand: usize,
+    /// Records are encoded here.
+    scratch: Vec<u8>,
 }
 
 struct Slot<T> {
     key: Key,
-    /// `None`: taken, or gone.
-    record: Option<Box<T>>,
+    record: Record<T>,
     bytes: usize,
     dirty: bool,
     /// Dirty or taken: not to be evicted.
@@ -68,11 +75,20 @@ struct Slot<T> {
     used: bool,
 }
 
+enum Record<T> {
+    /// As it was committed; what was taken may still come back like this.
+    Packed(Box<[u8]>),
+    Decoded(Box<T>),
+    /// Taken, or gone.
+    None,
+}
+
 impl<T: Packed> Cache<T> {
     /// A cache of at most `bound` bytes of clean records.
     pub(crate) fn new(bound: usize) -> Cache<T> {
         Cache {
-            index: HashMap::with_hasher(Seed::random()),
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             slots: Vec::new(),
             free: Vec::new(),
             taken: Vec::new(),
@@ -81,59 +97,95 @@ impl<T: Packed> Cache<T> {
             pinned_bytes: 0,
             bound,
             hand: 0,
+            scratch: Vec::new(),
         }
     }
 
     /// Takes a record out.
-    pub(crate) fn take(&mut self, key: &[u8]) -> Known<T> {
-        let Some(&at) = self.index.get(key) else { return Known::Unknown };
-        let Some(Some(slot)) = self.slots.get_mut(at) else { return Known::Unknown };
-        let Some(record) = slot.record.take() else { return Known::Gone };
+    pub(crate) fn take(&mut self, key: &[u8]) -> Result<Known<T>, Corrupt> {
+        let Some(at) = self.find(key) else { return Ok(Known::Unknown) };
+        if self.taken.contains(&at) {
+            return Ok(Known::Gone);
+        }
+        let Some(Some(slot)) = self.slots.get_mut(at) else { return Ok(Known::Unknown) };
+        let record = match &slot.record {
+            Record::Packed(bytes) => Box::new(T::decode(bytes)?),
+            _ => match std::mem::replace(&mut slot.record, Record::None) {
+                Record::Decoded(record) => record,
+                _ => return Ok(Known::Gone),
+            },
+        };
         slot.used = true;
         if !std::mem::replace(&mut slot.pinned, true) {
             self.pinned_bytes += slot.bytes;
         }
         self.taken.push(at);
-        Known::Here(record)
+        Ok(Known::Here(record))
     }
 
-    /// Notes that the record of this [`Known::Unknown`] key has been taken from the database.
-    pub(crate) fn taken_elsewhere(&mut self, key: &[u8]) {
+    /// Takes the record of this [`Known::Unknown`] key as it is in the database.
+    pub(crate) fn load(&mut self, key: &[u8], packed: &[u8]) -> Result<Box<T>, Corrupt> {
+        let record = Box::new(T::decode(packed)?);
         let at = self.insert(key);
+        self.fill(at, Record::Packed(packed.into()), packed.len());
         self.taken.push(at);
         self.evict();
+        Ok(record)
     }
 
     /// Puts a record in, changed or new.
     pub(crate) fn put(&mut self, key: &[u8], record: Box<T>) {
-        let at = self.returned(key).or_else(|| self.index.get(key).copied()).unwrap_or_else(|| self.insert(key));
+        let at = self.returned(key).or_else(|| self.find(key)).unwrap_or_else(|| self.insert(key));
         self.mark(at);
-        self.fill(key, at, record);
+        let bytes = record.heap_bytes();
+        self.fill(at, Record::Decoded(record), bytes);
+        self.evict();
     }
 
     /// Puts a record back as it was taken.
     pub(crate) fn keep(&mut self, key: &[u8], record: Box<T>) {
         let Some(at) = self.returned(key) else { return self.put(key, record) };
-        if let Some(Some(slot)) = self.slots.get_mut(at)
-            && !slot.dirty
-        {
+        let Some(Some(slot)) = self.slots.get_mut(at) else { return };
+        if let Record::None = slot.record {
+            slot.record = Record::Decoded(record);
+        }
+        if !slot.dirty {
             slot.pinned = false;
             self.pinned_bytes -= slot.bytes;
         }
-        self.fill(key, at, record);
+        self.evict();
     }
 
-    /// The dirty records by key; `None` is one that is gone.
-    pub(crate) fn dirty(&mut self) -> impl Iterator<Item = (&[u8], Option<&T>)> {
+    /// Packs the dirty records and tells of each, by key; `None` is one that is gone.
+    pub(crate) fn pack_dirty(&mut self, mut tell: impl FnMut(&[u8], Option<&[u8]>)) {
         self.mark_taken();
-        self.dirty.iter().map(|(key, at)| (key.bytes(), self.record(*at)))
+        let (dirty, mut scratch) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.scratch));
+        for (key, at) in &dirty {
+            let Some(Some(slot)) = self.slots.get(*at) else { continue };
+            if let Record::Decoded(record) = &slot.record {
+                scratch.clear();
+                record.encode(&mut scratch);
+                self.fill(*at, Record::Packed(scratch.as_slice().into()), scratch.len());
+            }
+            let packed = match self.slots.get(*at) {
+                Some(Some(Slot { record: Record::Packed(packed), .. })) => Some(&**packed),
+                _ => None,
+            };
+            tell(key.bytes(), packed);
+        }
+        (self.dirty, self.scratch) = (dirty, scratch);
     }
 
-    /// The same from `from` (inclusive) to `to` (exclusive); `from` must not be greater than `to`.
-    pub(crate) fn dirty_range(&mut self, from: &[u8], to: &[u8]) -> impl Iterator<Item = (&[u8], Option<&T>)> {
+    /// The dirty records from `from` (inclusive) to `to` (exclusive) by key, and whether each is there; `from` must not be
+    /// greater than `to`.
+    pub(crate) fn dirty_range(&mut self, from: &[u8], to: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
         self.mark_taken();
+        let is_here = |at: usize| {
+            let slot = self.slots.get(at).and_then(Option::as_ref);
+            slot.is_some_and(|slot| !matches!(slot.record, Record::None))
+        };
         let range = self.dirty.range::<[u8], _>((Included(from), Excluded(to)));
-        range.map(|(key, at)| (key.bytes(), self.record(*at)))
+        range.map(move |(key, at)| (key.bytes(), is_here(*at)))
     }
 
     /// What the records take that cannot be evicted.
@@ -155,7 +207,7 @@ impl<T: Packed> Cache<T> {
     pub(crate) fn settle(&mut self) {
         for (_, at) in std::mem::take(&mut self.dirty) {
             match self.slots.get_mut(at) {
-                Some(Some(slot)) if slot.record.is_some() => (slot.dirty, slot.pinned) = (false, false),
+                Some(Some(slot)) if !matches!(slot.record, Record::None) => (slot.dirty, slot.pinned) = (false, false),
                 _ => self.remove(at),
             }
         }
@@ -174,25 +226,25 @@ impl<T: Packed> Cache<T> {
         self.pinned_bytes = 0;
     }
 
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        let slots = &self.slots;
+        self.index.find(self.hasher.hash_one(key), |at| is_of(slots, *at, key)).copied()
+    }
+
     /// The slot that the record of this key was taken from, which now gets it back.
     fn returned(&mut self, key: &[u8]) -> Option<usize> {
         let slots = &self.slots;
-        let is_its =
-            |at: &usize| slots.get(*at).is_some_and(|slot| slot.as_ref().is_some_and(|slot| slot.key.bytes() == key));
-        self.taken.iter().rposition(is_its).map(|place| self.taken.swap_remove(place))
+        self.taken.iter().rposition(|at| is_of(slots, *at, key)).map(|place| self.taken.swap_remove(place))
     }
 
     /// What is taken counts as gone.
     fn mark_taken(&mut self) {
-        for place in 0..self.taken.len() {
-            if let Some(at) = self.taken.get(place) {
-                self.mark(*at);
+        for at in std::mem::take(&mut self.taken) {
+            if let Some(Some(slot)) = self.slots.get_mut(at) {
+                slot.record = Record::None;
             }
+            self.mark(at);
         }
-    }
-
-    fn record(&self, at: usize) -> Option<&T> {
-        self.slots.get(at)?.as_ref()?.record.as_deref()
     }
 
     /// The slot is dirty from now on.
@@ -206,38 +258,42 @@ impl<T: Packed> Cache<T> {
         }
     }
 
-    fn fill(&mut self, key: &[u8], at: usize, record: Box<T>) {
+    fn fill(&mut self, at: usize, record: Record<T>, record_bytes: usize) {
         let Some(Some(slot)) = self.slots.get_mut(at) else { return };
-        let record_bytes = record.heap_bytes();
-        let bytes = ENTRY_BYTES + key.len() + record_bytes + record_bytes / ALLOCATED_FOR;
-        slot.record = Some(record);
+        let bytes = ENTRY_BYTES + slot.key.bytes().len() + record_bytes + record_bytes / ALLOCATED_FOR;
+        slot.record = record;
         self.bytes = self.bytes - slot.bytes + bytes;
         if slot.pinned {
             self.pinned_bytes = self.pinned_bytes - slot.bytes + bytes;
         }
         slot.bytes = bytes;
-        self.evict();
     }
 
     /// Makes a slot without a record, pinned and not dirty.
     fn insert(&mut self, key: &[u8]) -> usize {
         let bytes = ENTRY_BYTES + key.len();
-        let key = Key::from(key);
-        let slot = Some(Slot { key: key.clone(), record: None, bytes, dirty: false, pinned: true, used: false });
+        let slot = Slot { key: Key::from(key), record: Record::None, bytes, dirty: false, pinned: true, used: false };
         self.bytes += bytes;
         self.pinned_bytes += bytes;
         let at = self.free.pop().unwrap_or(self.slots.len());
         match self.slots.get_mut(at) {
-            Some(empty) => *empty = slot,
-            None => self.slots.push(slot),
+            Some(empty) => *empty = Some(slot),
+            None => self.slots.push(Some(slot)),
         }
-        self.index.insert(key, at);
+        let Cache { index, hasher, slots, .. } = self;
+        let hash_of = |at: &usize| {
+            let slot = slots.get(*at).and_then(Option::as_ref);
+            slot.map_or(0, |slot| hasher.hash_one(slot.key.bytes()))
+        };
+        index.insert_unique(hasher.hash_one(key), at, hash_of);
         at
     }
 
     fn remove(&mut self, at: usize) {
         if let Some(slot) = self.slots.get_mut(at).and_then(Option::take) {
-            self.index.remove(&slot.key);
+            if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(slot.key.bytes()), |other| *other == at) {
+                entry.remove();
+            }
             self.bytes -= slot.bytes;
             self.free.push(at);
         }
@@ -257,55 +313,6 @@ impl<T: Packed> Cache<T> {
     }
 }
 
-/// Hashes keys eight bytes at a time, with a secret, so that no input can be made to collide. Nothing depends on the order
-/// that follows from it.
-#[derive(Clone, Copy)]
-struct Seed(u64);
-
-impl Seed {
-    fn random() -> Seed {
-        Seed(RandomState::new().hash_one(0))
-    }
-}
-
-impl BuildHasher for Seed {
-    type Hasher = Fold;
-
-    fn build_hasher(&self) -> Fold {
-        Fold(self.0)
-    }
-}
-
-struct Fold(u64);
-
-impl Fold {
-    #[inline]
-    fn add(&mut self, word: u64) {
-        // An odd constant without a pattern; the high half of the product depends on all bits of both.
-        const MULTIPLIER: u128 = 0x9e37_79b9_7f4a_7c15;
-        let product = u128::from(self.0 ^ word) * MULTIPLIER;
-        self.0 = (product as u64) ^ (product >> 64) as u64;
-    }
-}
-
-impl Hasher for Fold {
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.add(u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        self.add(u64::from_le_bytes(last));
-    }
-
-    fn write_usize(&mut self, length: usize) {
-        self.add(length as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+fn is_of<T>(slots: &[Option<Slot<T>>], at: usize, key: &[u8]) -> bool {
+    slots.get(at).and_then(Option::as_ref).is_some_and(|slot| slot.key.bytes() == key)
 }

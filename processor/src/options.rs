@@ -17,9 +17,9 @@ pub const MEMORY_MIN: usize = 64 * MIB;
 
 /// The memory of all stores of a process: one number of bytes, divided.
 ///
-/// Half goes to decoded records, because finding a contact there costs neither a search, a decompression nor a decoding. The
-/// other half is the block cache, into which the write buffers, up to a quarter of all, are charged. What a batch holds until
-/// its commit comes on top and is bounded by the worker.
+/// Five eighths go to records, because finding a contact there costs neither a search nor a decompression, and it is kept
+/// there in a third of what its block would take. The rest is the block cache, into which the write buffers, up to a quarter
+/// of all, are charged. What a batch holds until its commit comes on top and is bounded by the worker.
 #[derive(Clone)]
 pub struct Memory {
     blocks: Cache,
@@ -31,33 +31,34 @@ pub struct Memory {
 
 impl Memory {
     /// Divides `bytes` (at least [`MEMORY_MIN`]) for `stores` stores. Blocks and write buffers are shared; each store has its
-    /// own decoded records.
+    /// own records.
     pub fn new(bytes: usize, stores: usize) -> Memory {
         let bytes = bytes.max(MEMORY_MIN);
-        let records = bytes / 2 / stores.max(1);
+        let records = bytes / 8 * 5;
         // HyperClock: reads don't take a lock. Without an estimated entry size it grows its own table; blocks, index
         // partitions and what write buffers are charged differ too much in size for a good estimate.
-        let blocks = Cache::new_hyper_clock_cache(bytes - bytes / 2, 0);
+        let blocks = Cache::new_hyper_clock_cache(bytes - records, 0);
+        let own = records / stores.max(1);
         let buffers = bytes / 4;
         Memory {
             // `allow_stall` off: a stall would hold the commit of one store until another, idle one is flushed.
             write_buffers: WriteBufferManager::new_write_buffer_manager_with_cache(buffers, false, blocks.clone()),
             blocks,
-            // There are fewer accounts than contacts by a factor of ten and more; their records are larger.
-            contacts: records - records / 5,
-            accounts: records / 5,
+            // There are fewer accounts than contacts by a factor of ten and more.
+            contacts: own - own / 8,
+            accounts: own / 8,
             // One fills up while others are written out. The larger, the more rewrites of a record end in it, and the less
             // there is to compact: with half of this, an event costs an eighth more. Above 64 MiB its own search gets slow.
             write_buffer: (buffers / 4).clamp(4 * MIB, 64 * MIB),
         }
     }
 
-    /// For the decoded contacts of one store.
+    /// For the contacts of one store.
     pub(crate) fn contacts(&self) -> usize {
         self.contacts
     }
 
-    /// For the decoded accounts of one store.
+    /// For the accounts of one store.
     pub(crate) fn accounts(&self) -> usize {
         self.accounts
     }
@@ -91,8 +92,9 @@ impl Memory {
         // 1 % false positives. Ribbon filters would save a third of some megabytes and cost every compaction more.
         tables.set_bloom_filter(10.0, false);
         tables.set_optimize_filters_for_memory(true);
-        // A hash index in each block instead of a binary search over restart points.
+        // In a block, a hash leads to a restart point, and from there each record is looked at in turn: four, not all.
         tables.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+        tables.set_block_restart_interval(4);
         tables
     }
 
@@ -117,7 +119,10 @@ impl Memory {
 fn levels(options: &mut Options) {
     // The last level holds nearly all and the levels above a ninth of it, whatever the size of the state.
     options.set_level_compaction_dynamic_level_bytes(true);
-    // Twice of what level 0 has when it is merged into it.
+    // Each merge of level 0 rewrites a good part of the state: twice as much at a time is half as often. A get that has to look
+    // into more files is rare behind the cache of records.
+    options.set_level_zero_file_num_compaction_trigger(8);
+    // What level 0 has when it is merged into it.
     options.set_max_bytes_for_level_base(512 * MIB as u64);
     // 10 GB of state are some 160 files.
     options.set_target_file_size_base(64 * MIB as u64);

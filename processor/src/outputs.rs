@@ -117,8 +117,12 @@ impl OutputBatch {
 }
 
 impl Outputs for OutputBatch {
+    fn wants(&self, topic: Topic) -> bool {
+        self.wanted.contains(topic)
+    }
+
     fn publish(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>) {
-        if !self.wanted.contains(topic) {
+        if !self.wants(topic) {
             return;
         }
         let start = self.bytes.len();

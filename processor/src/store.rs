@@ -1,6 +1,6 @@
 //! The state of one partition, in a RocksDB directory of its own.
 //!
-//! [`Store`] is the core's [`State`]: contacts and accounts are decoded in a [`Cache`], all other rows go through an
+//! [`Store`] is the core's [`State`]: contacts and accounts are in a [`Cache`], all other rows go through an
 //! [`Overlay`]. Nothing reaches the database before [`Store::commit`], which writes all that has changed in one batch
 //! together with the journal's position; [`Store::abort`] forgets all that has changed. So the database is always the state
 //! at the position that stands in it, and the store is that plus the batch.
@@ -23,7 +23,7 @@ use crate::overlay::{Direction, Overlay, merge, range};
 use crate::{Outbox, StoreError, keys};
 
 /// What the rows look like. Another number is another state: rows are not converted, but made again from the log.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Rows changed by one batch take no more than this in memory before it has to be committed.
 const OVERLAY_BYTES: usize = 32 << 20;
@@ -48,8 +48,6 @@ pub struct Store {
     outbox: Outbox,
     /// No event is held before this key: what has been released need not be walked over again.
     held_from: Vec<u8>,
-    /// Records are encoded here.
-    scratch: Vec<u8>,
     /// What the last batch took, which the next one will, too.
     batch_bytes: usize,
 }
@@ -83,7 +81,6 @@ impl Store {
             accounts: Cache::new(memory.accounts()),
             rows: Overlay::default(),
             held_from: Vec::new(),
-            scratch: Vec::new(),
             batch_bytes: 0,
         })
     }
@@ -108,13 +105,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         // In the order of tables, and by key in each: inserting into the memtable is cheaper when the neighbour is warm.
         let mut batch = WriteBatch::with_capacity_bytes(self.batch_bytes);
-        add_records(&mut batch, &mut self.accounts, &mut self.scratch);
-        add_records(&mut batch, &mut self.contacts, &mut self.scratch);
+        self.accounts.pack_dirty(|key, packed| write(&mut batch, key, packed));
+        self.contacts.pack_dirty(|key, packed| write(&mut batch, key, packed));
         for (key, value) in self.rows.iter() {
-            match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            }
+            write(&mut batch, key, value);
         }
         batch.put(keys::POSITION, position);
         self.batch_bytes = batch.size_in_bytes();
@@ -304,15 +298,14 @@ impl Packed for Account {
 }
 
 fn take<T: Packed>(db: &DB, cache: &mut Cache<T>, key: &[u8]) -> Result<Option<Box<T>>, StoreError> {
-    match cache.take(key) {
+    let corrupt = |corrupt| StoreError::row(key, corrupt);
+    match cache.take(key).map_err(corrupt)? {
         Known::Here(record) => return Ok(Some(record)),
         Known::Gone => return Ok(None),
         Known::Unknown => {}
     }
-    let Some(bytes) = db.get_pinned(key).map_err(|error| StoreError::of(db.path(), error))? else { return Ok(None) };
-    let record = T::decode(&bytes).map_err(|corrupt| StoreError::row(key, corrupt))?;
-    cache.taken_elsewhere(key);
-    Ok(Some(Box::new(record)))
+    let Some(packed) = db.get_pinned(key).map_err(|error| StoreError::of(db.path(), error))? else { return Ok(None) };
+    cache.load(key, &packed).map(Some).map_err(corrupt)
 }
 
 fn record_keys<T: Packed>(
@@ -326,7 +319,7 @@ fn record_keys<T: Packed>(
     if from >= to || limit == 0 {
         return Ok(found);
     }
-    let changes = cache.dirty_range(from, to).map(|(key, record)| (key, record.map(|_| &[][..])));
+    let changes = cache.dirty_range(from, to).map(|(key, is_here)| (key, is_here.then_some(&[][..])));
     let collected = merge(db, from, to, Direction::Forward, changes, |key, _| {
         found.push(key.to_vec());
         if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -335,16 +328,10 @@ fn record_keys<T: Packed>(
     Ok(found)
 }
 
-fn add_records<T: Packed>(batch: &mut WriteBatch, cache: &mut Cache<T>, scratch: &mut Vec<u8>) {
-    for (key, record) in cache.dirty() {
-        match record {
-            Some(record) => {
-                scratch.clear();
-                record.encode(scratch);
-                batch.put(key, &*scratch);
-            }
-            None => batch.delete(key),
-        }
+fn write(batch: &mut WriteBatch, key: &[u8], value: Option<&[u8]>) {
+    match value {
+        Some(value) => batch.put(key, value),
+        None => batch.delete(key),
     }
 }
 

@@ -1,12 +1,13 @@
 //! An account's record: its contacts' engagement, summed by buying role.
 
 use jiff::Timestamp;
+use smol_str::SmolStr;
 
-use crate::codec::{Corrupt, Reader, put_float, put_int, put_time_option, put_uint};
+use crate::codec::{Corrupt, Reader, put_bytes, put_float, put_int, put_time_option, put_uint};
 use crate::contact::{Contact, Tally, read_standing};
 use crate::coverage::Coverage;
 use crate::decay::{Decay, score};
-use crate::lapse::{Standing, Watch};
+use crate::lapse::{Standing, Told, Watch};
 use crate::profile::{Profile, ROLES, Role};
 use crate::rules::{RoleWeights, ScoreRules};
 use crate::spans::Spans;
@@ -39,8 +40,54 @@ pub struct Account {
     pub standing: Standing,
     /// When its timer is filed.
     pub filed: Option<Timestamp>,
+    /// Whose lapses were told at the last tick that any were.
+    pub(crate) lapsed: Lapsed,
     /// As in [`Contact`].
     pub(crate) is_listed: bool,
+}
+
+/// Contacts that an account's alert names: more is a list that nobody reads.
+const NAMED: usize = 100;
+
+/// The contacts whose lapses were told at one tick, for the alert of the account that may lapse at the same.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Lapsed {
+    tick: Option<Timestamp>,
+    /// By name, the first [`NAMED`].
+    contacts: Vec<SmolStr>,
+}
+
+impl Lapsed {
+    /// A contact's lapse has been told of.
+    pub fn see(&mut self, contact: &str, told: &Told) {
+        let place = self.contacts.binary_search_by(|name| name.as_str().cmp(contact));
+        match (told.change.is_open(), place) {
+            (true, _) if self.tick != told.tick => *self = Lapsed { tick: told.tick, contacts: vec![contact.into()] },
+            (true, Err(place)) => {
+                self.contacts.insert(place, contact.into());
+                self.contacts.truncate(NAMED);
+            }
+            (false, Ok(place)) => drop(self.contacts.remove(place)),
+            (true, Ok(_)) | (false, Err(_)) => {}
+        }
+    }
+
+    /// Those of this tick.
+    pub fn at(&self, tick: Option<Timestamp>) -> &[SmolStr] {
+        if self.tick == tick { &self.contacts } else { &[] }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_time_option(out, self.tick);
+        put_uint(out, self.contacts.len() as u64);
+        self.contacts.iter().for_each(|name| put_bytes(out, name.as_bytes()));
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Lapsed, Corrupt> {
+        let (tick, count) = (reader.time_option()?, reader.count()?);
+        let contacts = (0..count).map(|_| reader.text().map(SmolStr::from)).collect::<Result<_, _>>()?;
+        Ok(Lapsed { tick, contacts })
+    }
 }
 
 /// The contacts of one role.
@@ -120,6 +167,7 @@ impl Account {
             profile: kept.profile,
             standing: kept.standing,
             filed: kept.filed,
+            lapsed: kept.lapsed,
             is_listed: kept.is_listed,
             ..Account::default()
         };
@@ -128,12 +176,9 @@ impl Account {
     /// What the points of each role that the account has contacts in are worth at `as_of`.
     pub fn parts(&self, rules: &ScoreRules) -> Vec<(Role, f64)> {
         let decay = Decay::new(rules.half_life_s);
-        let worth = |role: Role| {
-            let points = self.roles[role as usize].points;
-            let worth = self.as_of.map_or(0.0, |as_of| decay.worth(points, self.landmark, as_of));
-            // Taking floats out of a sum can leave a trace below nothing.
-            (role, worth.max(0.0))
-        };
+        let worth = self.as_of.map_or(0.0, |as_of| decay.worth(self.landmark, as_of));
+        // Taking floats out of a sum can leave a trace below nothing.
+        let worth = |role: Role| (role, (self.roles[role as usize].points * worth).max(0.0));
         Role::ALL.into_iter().filter(|role| self.roles[*role as usize].contacts > 0).map(worth).collect()
     }
 
@@ -154,6 +199,7 @@ impl Account {
         self.profile.encode(out);
         out.push(self.standing as u8);
         put_time_option(out, self.filed);
+        self.lapsed.encode(out);
     }
 
     /// Reads what [`Account::encode`] wrote.
@@ -175,6 +221,7 @@ impl Account {
         account.profile = Profile::decode(&mut reader)?;
         account.standing = read_standing(&mut reader)?;
         account.filed = reader.time_option()?;
+        account.lapsed = Lapsed::decode(&mut reader)?;
         if reader.is_empty() { Ok(account) } else { Err(reader.corrupt()) }
     }
 
@@ -185,7 +232,8 @@ impl Account {
 
     /// Memory behind it, roughly.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Account>() + self.all.heap_bytes() + self.line.heap_bytes() + self.profile.heap_bytes()
+        let lapsed = size_of_val(&*self.lapsed.contacts);
+        size_of::<Account>() + lapsed + self.all.heap_bytes() + self.line.heap_bytes() + self.profile.heap_bytes()
     }
 }
 

@@ -33,11 +33,23 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends a moment; nanoseconds cost nothing where there are none.
+// What follows the seconds of a moment, in their two lowest bits.
+const WHOLE: i64 = 0;
+const MILLIS: i64 = 1;
+const NANOS: i64 = 2;
+const FRACTION_BITS: u32 = 2;
+const NANOS_PER_MILLI: i32 = 1_000_000;
+
+/// Appends a moment; a fraction of a second costs nothing where there is none, and little where it is milliseconds.
 pub fn put_time(out: &mut Vec<u8>, time: Timestamp) {
     let (second, nano) = (time.as_second(), time.subsec_nanosecond());
-    put_int(out, second << 1 | i64::from(nano != 0));
-    if nano != 0 {
+    if nano == 0 {
+        put_int(out, second << FRACTION_BITS | WHOLE);
+    } else if nano % NANOS_PER_MILLI == 0 {
+        put_int(out, second << FRACTION_BITS | MILLIS);
+        put_int(out, i64::from(nano / NANOS_PER_MILLI));
+    } else {
+        put_int(out, second << FRACTION_BITS | NANOS);
         put_int(out, i64::from(nano));
     }
 }
@@ -138,9 +150,15 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn time(&mut self) -> Result<Timestamp, Corrupt> {
         let marked = self.int()?;
-        let nano = if marked & 1 == 1 { self.int()? } else { 0 };
-        let nano = i32::try_from(nano).map_err(|_| self.corrupt())?;
-        Timestamp::new(marked >> 1, nano).map_err(|_| self.corrupt())
+        let (fraction, unit) = match marked & ((1 << FRACTION_BITS) - 1) {
+            WHOLE => (0, 1),
+            MILLIS => (self.int()?, NANOS_PER_MILLI),
+            NANOS => (self.int()?, 1),
+            _ => return Err(self.corrupt()),
+        };
+        let nano =
+            i32::try_from(fraction).ok().and_then(|fraction| fraction.checked_mul(unit)).ok_or(self.corrupt())?;
+        Timestamp::new(marked >> FRACTION_BITS, nano).map_err(|_| self.corrupt())
     }
 
     /// The inverse of [`put_time_option`].

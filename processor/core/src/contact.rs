@@ -4,11 +4,12 @@
 //! tick, whatever the order of arrival.
 
 use jiff::Timestamp;
+use smol_str::SmolStr;
 
 use crate::codec::{Corrupt, Reader, put_bytes, put_float, put_int, put_time_option, put_uint};
 use crate::coverage::Coverage;
 use crate::decay::Decay;
-use crate::entry::Entry;
+use crate::entry::Entries;
 use crate::lapse::{Standing, Watch};
 use crate::profile::Profile;
 
@@ -39,7 +40,7 @@ pub struct Contact {
     /// When its timer is filed.
     pub filed: Option<Timestamp>,
     /// The newest entries, ascending.
-    pub(crate) recent: Vec<Entry>,
+    pub(crate) recent: Entries,
     /// Where the newest entries begin, as an [`crate::keys::entry`]; `None` while there are no pages.
     pub(crate) floor: Option<Box<[u8]>>,
     /// Whether its score is to be published at the next flush; never stored, because a flush comes before every commit.
@@ -58,7 +59,7 @@ pub struct Tally {
     /// The landmark of `parts`.
     pub landmark: i64,
     /// Points by vehicle, as [`Decay::grown`]; in order of name.
-    pub parts: Vec<(Box<str>, f64)>,
+    pub parts: Vec<(SmolStr, f64)>,
 }
 
 impl Tally {
@@ -70,7 +71,7 @@ impl Tally {
         }
         self.see(at, decay);
         let points = weight * decay.grown(at, self.landmark);
-        match self.parts.binary_search_by(|(name, _)| (**name).cmp(vehicle)) {
+        match self.parts.binary_search_by(|(name, _)| name.as_str().cmp(vehicle)) {
             Ok(place) => self.parts[place].1 += points,
             Err(place) => self.parts.insert(place, (vehicle.into(), points)),
         }
@@ -143,9 +144,7 @@ impl Contact {
         out.push(self.standing as u8);
         put_time_option(out, self.filed);
         put_bytes(out, self.floor.as_deref().unwrap_or_default());
-        for entry in &self.recent {
-            entry.encode(out);
-        }
+        self.recent.encode(out);
     }
 
     /// Reads what [`Contact::encode`] wrote.
@@ -169,20 +168,21 @@ impl Contact {
         };
         let floor = reader.bytes()?;
         contact.floor = (!floor.is_empty()).then(|| floor.into());
-        while !reader.is_empty() {
-            contact.recent.push(Entry::decode(&mut reader)?);
-        }
+        contact.recent = Entries::decode(&mut reader)?;
         Ok(contact)
+    }
+
+    /// Whether its newest entries can be read, which [`Contact::decode`] leaves for when they are needed.
+    pub fn check(&self) -> Result<(), Corrupt> {
+        self.recent.check()
     }
 
     /// Memory behind it, roughly.
     pub fn heap_bytes(&self) -> usize {
         const PART_BYTES: usize = 40;
         const TOLD_BYTES: usize = 64;
-        const ENTRY_BYTES: usize = 32;
-        let entries: usize = self.recent.iter().map(|entry| entry.heap_bytes() + ENTRY_BYTES).sum();
         size_of::<Contact>()
-            + entries
+            + self.recent.heap_bytes()
             + self.tally.parts.len() * PART_BYTES
             + self.watch.ledger.len() * TOLD_BYTES
             + self.times.heap_bytes()

@@ -1,22 +1,26 @@
-//! The times of counted engagements of a contact or an account: their [`Spans`], and how many there are a day, so that a
-//! time can be taken out of many thousands without counting all of them again.
+//! The times of counted engagements of a contact or an account: their [`Spans`], and how many there are in each half of a
+//! week, so that a time can be taken out of many thousands without counting all of them again.
 
 use jiff::Timestamp;
 
 use crate::codec::{Corrupt, Reader, put_int, put_uint};
-use crate::spans::{Added, Spans};
+use crate::spans::{Added, MERGED, Spans};
 
-/// Seconds in a day (of UTC; what matters is only that days are of one length).
-const DAY_S: i64 = 86_400;
-/// Times on days that are together at most so many lie no further apart than a span's longest gap.
-const MERGED_DAYS: i64 = 7;
+/// Times in neighbouring halves are no further apart than a span's longest gap, and those of halves that have two or more
+/// between them always are.
+const HALF_S: i64 = MERGED.as_secs() / 2;
 
-/// Times, as spans and as numbers by day.
+/// Times, as spans and as numbers by half of a week.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     spans: Spans,
-    /// (day, how many times), ascending; none is zero.
-    days: Vec<(i64, u64)>,
+    /// (which half, how many times), ascending; none is zero.
+    halves: Vec<(i32, u32)>,
+}
+
+fn half(time: Timestamp) -> i32 {
+    // Years have four digits.
+    time.as_second().div_euclid(HALF_S) as i32
 }
 
 impl Coverage {
@@ -32,67 +36,61 @@ impl Coverage {
 
     /// Adds a time, which may be there already.
     pub fn add(&mut self, time: Timestamp) -> Added {
-        self.count(time.as_second().div_euclid(DAY_S), 1);
+        self.count(half(time), 1);
         self.spans.add(time)
     }
 
     /// Adds all times of another.
     pub fn merge(&mut self, other: &Coverage) {
-        other.days.iter().for_each(|(day, times)| self.count(*day, *times));
+        other.halves.iter().for_each(|(half, times)| self.count(*half, *times));
         self.spans.merge(&other.spans);
     }
 
     /// Takes out the times of `before` and adds those of `after`. `false`: the spans cannot be told from what is left,
     /// and all has to be summed again.
     pub fn replace(&mut self, before: &Coverage, after: &Coverage) -> bool {
-        after.days.iter().for_each(|(day, times)| self.count(*day, *times));
-        let can_take_out = before.days.iter().all(|(day, times)| self.discount(*day, *times));
+        after.halves.iter().for_each(|(half, times)| self.count(*half, *times));
+        let can_take_out = before.halves.iter().all(|(half, times)| self.discount(*half, *times));
         let is_inside =
             |time: Timestamp| after.spans.as_slice().iter().any(|span| span.start <= time && time <= span.end);
         let bounds = before.spans.as_slice().iter().flat_map(|span| [span.start, span.end]);
         let gone: Vec<_> = bounds.filter(|time| !is_inside(*time)).collect();
         let is_safe = can_take_out
             && !gone.iter().any(|time| self.spans.is_bound(*time))
-            && before.days.iter().all(|(day, _)| self.is_dense(*day));
+            && before.halves.iter().all(|(half, _)| self.is_dense(*half));
         if is_safe {
             self.spans.merge(&after.spans);
         }
         is_safe
     }
 
-    /// Whether the times that are left show that taking out others of this day, which bounded no span, changed none:
-    /// the spans on both sides hang together without them, or never did with them.
-    fn is_dense(&self, day: i64) -> bool {
-        let place = self.days.partition_point(|(other, _)| *other < day);
-        let before = place.checked_sub(1).and_then(|place| self.days.get(place)).map(|(before, _)| *before);
-        let is_left = self.days.get(place).is_some_and(|(other, _)| *other == day);
-        let after = self.days.get(place + usize::from(is_left)).map(|(after, _)| *after);
-        if is_left {
-            // Only at this distance does it depend on the time of day whether two days are one span.
-            let depends = |other: Option<i64>| other.is_some_and(|other| (other - day).abs() == MERGED_DAYS);
-            return !depends(before) && !depends(after);
-        }
-        before.zip(after).is_some_and(|(before, after)| after - before < MERGED_DAYS)
+    /// Whether the times that are left show that taking out others of this half, which bounded no span, changed none:
+    /// some are left, and what is before and after them either hangs together with any of them or with none.
+    fn is_dense(&self, half: i32) -> bool {
+        let Ok(place) = self.halves.binary_search_by_key(&half, |(other, _)| *other) else { return false };
+        let is_certain = |other: Option<&(i32, u32)>| other.is_none_or(|(other, _)| other.abs_diff(half) != 2);
+        is_certain(place.checked_sub(1).and_then(|before| self.halves.get(before)))
+            && is_certain(self.halves.get(place + 1))
     }
 
-    fn count(&mut self, day: i64, times: u64) {
-        let place = match self.days.last() {
-            Some((last, _)) if *last < day => self.days.len(),
-            _ => self.days.partition_point(|(other, _)| *other < day),
+    fn count(&mut self, half: i32, times: u32) {
+        let place = match self.halves.last() {
+            Some((last, _)) if *last < half => self.halves.len(),
+            _ => self.halves.partition_point(|(other, _)| *other < half),
         };
-        match self.days.get_mut(place) {
-            Some((other, count)) if *other == day => *count += times,
-            _ => self.days.insert(place, (day, times)),
+        match self.halves.get_mut(place) {
+            Some((other, count)) if *other == half => *count = count.saturating_add(times),
+            _ => self.halves.insert(place, (half, times)),
         }
     }
 
-    fn discount(&mut self, day: i64, times: u64) -> bool {
-        let Ok(place) = self.days.binary_search_by_key(&day, |(other, _)| *other) else { return false };
-        let Some((_, count)) = self.days.get_mut(place) else { return false };
+    fn discount(&mut self, half: i32, times: u32) -> bool {
+        let Ok(place) = self.halves.binary_search_by_key(&half, |(other, _)| *other) else { return false };
+        let Some((_, count)) = self.halves.get_mut(place) else { return false };
         let Some(left) = count.checked_sub(times) else { return false };
         *count = left;
         if left == 0 {
-            self.days.remove(place);
+            self.halves.remove(place);
         }
         true
     }
@@ -100,12 +98,12 @@ impl Coverage {
     /// Appends the coverage to a stored value.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.spans.encode(out);
-        put_uint(out, self.days.len() as u64);
+        put_uint(out, self.halves.len() as u64);
         let mut last = 0;
-        for (day, times) in &self.days {
-            put_int(out, day - last);
-            put_uint(out, *times);
-            last = *day;
+        for (half, times) in &self.halves {
+            put_int(out, i64::from(half - last));
+            put_uint(out, u64::from(*times));
+            last = *half;
         }
     }
 
@@ -113,17 +111,18 @@ impl Coverage {
     pub fn decode(reader: &mut Reader<'_>) -> Result<Coverage, Corrupt> {
         let spans = Spans::decode(reader)?;
         let count = reader.count()?;
-        let (mut days, mut last) = (Vec::with_capacity(count), 0i64);
+        let (mut halves, mut last) = (Vec::with_capacity(count), 0i32);
         for _ in 0..count {
-            last = last.checked_add(reader.int()?).ok_or(reader.corrupt())?;
-            days.push((last, reader.uint()?));
+            let step = i32::try_from(reader.int()?).ok();
+            last = step.and_then(|step| last.checked_add(step)).ok_or(reader.corrupt())?;
+            halves.push((last, u32::try_from(reader.uint()?).map_err(|_| reader.corrupt())?));
         }
-        Ok(Coverage { spans, days })
+        Ok(Coverage { spans, halves })
     }
 
     /// Memory behind it.
     pub fn heap_bytes(&self) -> usize {
-        size_of_val(self.spans.as_slice()) + size_of_val(&*self.days)
+        size_of_val(self.spans.as_slice()) + size_of_val(&*self.halves)
     }
 }
 

@@ -37,9 +37,9 @@ impl Decay {
         (self.half_lives(at) - landmark as f64 * STRIDE).exp2()
     }
 
-    /// What a stored point is worth at `at`.
-    pub fn worth(self, stored: f64, landmark: i64, at: Timestamp) -> f64 {
-        stored * (landmark as f64 * STRIDE - self.half_lives(at)).exp2()
+    /// What a stored point of one is worth at `at`.
+    pub fn worth(self, landmark: i64, at: Timestamp) -> f64 {
+        (landmark as f64 * STRIDE - self.half_lives(at)).exp2()
     }
 
     /// The factor that takes stored points from one landmark to another.
@@ -65,8 +65,8 @@ mod tests {
             let later = Timestamp::from_second((day + 1) * 86_400).unwrap();
             for landmark in [decay.landmark(at), decay.landmark(at) + 1] {
                 let stored = decay.grown(at, landmark);
-                assert!((decay.worth(stored, landmark, at) - 1.0).abs() < 1e-9);
-                assert!((decay.worth(stored, landmark, later) - 0.5).abs() < 1e-9);
+                assert!((stored * decay.worth(landmark, at) - 1.0).abs() < 1e-9);
+                assert!((stored * decay.worth(landmark, later) - 0.5).abs() < 1e-9);
             }
         }
     }

@@ -4,6 +4,8 @@
 //! Texts inside keys end with a zero byte, and a zero byte in them is written as `00 ff`, so that order and boundaries
 //! hold for any text. Moments are written with their sign flipped, seconds before nanoseconds.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use crate::codec::Corrupt;
@@ -33,21 +35,29 @@ pub mod table {
 }
 
 fn push_text(key: &mut Vec<u8>, text: &str) {
-    for &byte in text.as_bytes() {
-        key.push(byte);
-        if byte == 0 {
-            key.push(0xff);
-        }
+    let mut parts = text.as_bytes().split(|byte| *byte == 0);
+    key.extend_from_slice(parts.next().unwrap_or_default());
+    for part in parts {
+        key.extend_from_slice(&[0, 0xff]);
+        key.extend_from_slice(part);
     }
     key.push(0);
 }
 
 fn push_time(key: &mut Vec<u8>, time: Timestamp) {
-    key.extend_from_slice(&(time.as_second() as u64 ^ (1 << 63)).to_be_bytes());
-    key.extend_from_slice(&((time.subsec_nanosecond() as u32) ^ (1 << 31)).to_be_bytes());
+    key.extend_from_slice(&time_bytes(time));
 }
 
 /// A moment as it stands in keys.
+pub(crate) fn time_bytes(time: Timestamp) -> [u8; TIME_BYTES] {
+    let mut bytes = [0; TIME_BYTES];
+    let (second, nano) = bytes.split_at_mut(size_of::<u64>());
+    second.copy_from_slice(&(time.as_second() as u64 ^ (1 << 63)).to_be_bytes());
+    nano.copy_from_slice(&((time.subsec_nanosecond() as u32) ^ (1 << 31)).to_be_bytes());
+    bytes
+}
+
+/// Bytes of a moment in keys.
 pub const TIME_BYTES: usize = 12;
 
 fn read_time(bytes: &[u8]) -> Result<Timestamp, Corrupt> {
@@ -58,21 +68,32 @@ fn read_time(bytes: &[u8]) -> Result<Timestamp, Corrupt> {
     Timestamp::new(second as i64, nano as i32).map_err(|_| corrupt)
 }
 
-fn read_text(bytes: &[u8]) -> Result<(String, &[u8]), Corrupt> {
+fn read_text(bytes: &[u8]) -> Result<(Cow<'_, str>, &[u8]), Corrupt> {
     let corrupt = Corrupt { what: "key" };
-    let (mut text, mut at) = (Vec::new(), 0);
+    let (mut text, mut rest) = (Cow::Borrowed(&bytes[..0]), bytes);
     loop {
-        let byte = *bytes.get(at).ok_or(corrupt)?;
-        at += 1;
-        if byte == 0 {
-            if bytes.get(at) != Some(&0xff) {
+        let end = memchr::memchr(0, rest).ok_or(corrupt)?;
+        let (part, behind) = rest.split_at(end);
+        match &mut text {
+            Cow::Borrowed(_) => text = Cow::Borrowed(&bytes[..end]),
+            Cow::Owned(text) => text.extend_from_slice(part),
+        }
+        match &behind[1..] {
+            [0xff, escaped @ ..] => {
+                text.to_mut().push(0);
+                rest = escaped;
+            }
+            behind => {
+                rest = behind;
                 break;
             }
-            at += 1;
         }
-        text.push(byte);
     }
-    Ok((String::from_utf8(text).map_err(|_| corrupt)?, &bytes[at..]))
+    let text = match text {
+        Cow::Borrowed(text) => Cow::Borrowed(std::str::from_utf8(text).map_err(|_| corrupt)?),
+        Cow::Owned(text) => Cow::Owned(String::from_utf8(text).map_err(|_| corrupt)?),
+    };
+    Ok((text, rest))
 }
 
 /// The account's own record.
@@ -93,9 +114,9 @@ pub fn contact(account: &str, contact: &str) -> Vec<u8> {
 }
 
 /// (account, contact) of a [`contact`] key, or (account, "") of an [`account`] key.
-pub fn names(key: &[u8]) -> Result<(String, String), Corrupt> {
+pub fn names(key: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), Corrupt> {
     let (account, rest) = read_text(key.get(1..).unwrap_or_default())?;
-    let contact = if rest.is_empty() { String::new() } else { read_text(rest)?.0 };
+    let contact = if rest.is_empty() { Cow::Borrowed("") } else { read_text(rest)?.0 };
     Ok((account, contact))
 }
 

@@ -23,3 +23,4 @@ pub mod spans;
 pub mod state;
 pub mod step;
 mod timeline;
+mod words;

@@ -41,6 +41,11 @@ impl Topic {
 
 /// Takes what the state machine publishes.
 pub trait Outputs {
+    /// Whether anybody wants what is published there; what nobody wants need not be written. It must not change.
+    fn wants(&self, _topic: Topic) -> bool {
+        true
+    }
+
     /// Publishes `value` under `key`; `None` is a tombstone: what stood under the key is undone.
     fn publish(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>);
 }

@@ -1,14 +1,14 @@
 //! The JSON of alerts, scores and derived facts, and the keys that they are published under.
 
-use std::borrow::Cow;
-
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::account::{Account, account_score};
 use crate::contact::Contact;
 use crate::decay::{Decay, score};
-use crate::event::{Event, Field, json_string, raw_member, string_member, time_member};
+use crate::event::{
+    Event, Field, foreign_member, json_member, member, plain, plain_member, string_member, time_member,
+};
 use crate::lapse::{Episode, Rule, Told};
 use crate::rules::{DAY_S, ScoreRules};
 
@@ -55,7 +55,7 @@ impl Who<'_> {
     fn members(&self, out: &mut Vec<u8>) {
         string_member(out, "account", self.account);
         match self.contact {
-            "" => raw_member(out, "contact", "null"),
+            "" => json_member(out, "contact", "null"),
             contact => string_member(out, "contact", contact),
         }
     }
@@ -88,21 +88,41 @@ fn join(parts: &[&str]) -> Vec<u8> {
 }
 
 /// A JSON object, or null in its place, under a name.
-pub(crate) fn object(out: &mut Vec<u8>, name: &str, members: impl FnOnce(&mut Vec<u8>)) {
-    raw_member(out, name, "{");
+pub(crate) fn object(out: &mut Vec<u8>, name: &'static str, members: impl FnOnce(&mut Vec<u8>)) {
+    member(out, name);
+    out.push(b'{');
     members(out);
     out.push(b'}');
 }
 
-fn optional_time(out: &mut Vec<u8>, name: &str, time: Option<Timestamp>) {
+/// Appends a JSON array under a name.
+pub(crate) fn array<T, E>(
+    out: &mut Vec<u8>,
+    name: &'static str,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T) -> Result<(), E>,
+) -> Result<(), E> {
+    member(out, name);
+    out.push(b'[');
+    for (place, item) in items.into_iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write(out, item)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+fn optional_time(out: &mut Vec<u8>, name: &'static str, time: Option<Timestamp>) {
     match time {
         Some(time) => time_member(out, name, time),
-        None => raw_member(out, name, "null"),
+        None => json_member(out, name, "null"),
     }
 }
 
 /// Appends `"name":"text"` if there is a text.
-pub(crate) fn optional_text(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
+pub(crate) fn optional_text(out: &mut Vec<u8>, name: &'static str, text: Option<&str>) {
     if let Some(text) = text {
         string_member(out, name, text);
     }
@@ -111,7 +131,7 @@ pub(crate) fn optional_text(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
 /// A score as it stands: what a contact's or an account's score record says.
 pub(crate) struct ScoreView<'a> {
     score: f64,
-    parts: Vec<(Cow<'a, str>, f64)>,
+    parts: Vec<(&'a str, f64)>,
     as_of: Option<Timestamp>,
     last_two_way: Option<Timestamp>,
     last: Option<Timestamp>,
@@ -126,8 +146,8 @@ impl<'a> ScoreView<'a> {
     /// A contact's: parts are points by vehicle.
     pub fn of_contact(contact: &'a Contact, rules: &ScoreRules) -> ScoreView<'a> {
         let (tally, decay) = (&contact.tally, Decay::new(rules.half_life_s));
-        let worth = |points: f64| tally.as_of.map_or(0.0, |as_of| decay.worth(points, tally.landmark, as_of));
-        let parts: Vec<_> = tally.parts.iter().map(|(name, points)| (Cow::Borrowed(&**name), worth(*points))).collect();
+        let worth = tally.as_of.map_or(0.0, |as_of| decay.worth(tally.landmark, as_of));
+        let parts: Vec<_> = tally.parts.iter().map(|(name, points)| (&**name, points * worth)).collect();
         ScoreView {
             score: score(parts.iter().map(|(_, points)| points).sum(), rules.k),
             parts,
@@ -147,7 +167,7 @@ impl<'a> ScoreView<'a> {
         let parts = account.parts(rules);
         ScoreView {
             score: account_score(&parts, rules),
-            parts: parts.into_iter().map(|(role, points)| (Cow::Borrowed(role.name()), points)).collect(),
+            parts: parts.into_iter().map(|(role, points)| (role.name(), points)).collect(),
             as_of: account.as_of,
             last_two_way: None,
             last: account.relevant().last(),
@@ -168,25 +188,26 @@ impl<'a> ScoreView<'a> {
     pub fn write(&self, who: Who<'_>, rules: &ScoreRules, generation: u64, out: &mut Vec<u8>) {
         out.push(b'{');
         who.members(out);
-        raw_member(out, "score", self.score);
+        plain_member(out, "score", self.score);
         object(out, "parts", |out| {
             for (name, points) in &self.parts {
-                raw_member(out, name, points);
+                foreign_member(out, name);
+                plain(out, points);
             }
         });
-        raw_member(out, "half_life_days", rules.half_life_s as f64 / DAY_S as f64);
+        plain_member(out, "half_life_days", rules.half_life_s as f64 / DAY_S as f64);
         optional_time(out, "as_of", self.as_of);
         optional_time(out, "last_engagement_at", self.last);
         if who.contact.is_empty() {
-            raw_member(out, "touches_since", "null");
+            json_member(out, "touches_since", "null");
         } else {
             optional_time(out, "last_two_way_at", self.last_two_way);
-            raw_member(out, "touches_since", self.touches_since.unwrap_or_default());
+            plain_member(out, "touches_since", self.touches_since.unwrap_or_default());
         }
         optional_time(out, "due", self.due);
-        raw_member(out, "engagements", self.engagements);
+        plain_member(out, "engagements", self.engagements);
         string_member(out, "state", self.standing);
-        raw_member(out, "version", version(generation, self.version));
+        plain_member(out, "version", version(generation, self.version));
         out.push(b'}');
     }
 }
@@ -206,7 +227,7 @@ pub(crate) fn write_episode(who: Who<'_>, id: &str, episode: &Episode, version: 
     time_member(out, "last_engagement_at", episode.last);
     time_member(out, "lapsed_at", episode.lapsed_at);
     optional_time(out, "recovered_at", episode.recovered_at);
-    raw_member(out, "version", version);
+    plain_member(out, "version", version);
     out.push(b'}');
 }
 
@@ -228,11 +249,11 @@ impl AlertView<'_> {
         string_member(out, "id", self.id);
         string_member(out, "rule", self.who.rule(self.told.rule));
         string_member(out, "change", self.told.change.name());
-        raw_member(out, "sequence", self.told.sequence);
+        plain_member(out, "sequence", self.told.sequence);
         self.who.members(out);
         match self.owner {
             Some(owner) => string_member(out, "owner", owner),
-            None => raw_member(out, "owner", "null"),
+            None => json_member(out, "owner", "null"),
         }
         time_member(out, "last_engagement_at", self.told.last);
         time_member(out, "due", self.due);
@@ -241,12 +262,12 @@ impl AlertView<'_> {
         }
         optional_time(out, "tick", self.told.tick);
         if let Some(tick) = self.told.tick {
-            raw_member(out, "late_s", tick.as_second() - self.due.as_second());
+            plain_member(out, "late_s", tick.as_second() - self.due.as_second());
         }
         if self.backlog {
-            raw_member(out, "backlog", true);
+            plain_member(out, "backlog", true);
         }
-        raw_member(out, "score", self.score);
+        plain_member(out, "score", self.score);
         context(out);
         out.push(b'}');
     }
@@ -264,16 +285,4 @@ pub(crate) fn write_excerpt(event: &Event<'_>, fields: &[Field], out: &mut Vec<u
         }
     }
     out.push(b'}');
-}
-
-/// Appends a list of texts under a name.
-pub(crate) fn texts(out: &mut Vec<u8>, name: &str, texts: &[String]) {
-    raw_member(out, name, "[");
-    for (place, text) in texts.iter().enumerate() {
-        if place > 0 {
-            out.push(b',');
-        }
-        json_string(out, text);
-    }
-    out.push(b']');
 }

@@ -6,7 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::codec::{Corrupt, Reader, put_time, put_uint};
+use crate::codec::{Corrupt, Reader, put_time, put_time_option, put_uint};
 
 /// The longest gap inside a span.
 pub const MERGED: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -113,7 +113,8 @@ impl Spans {
         put_uint(out, self.0.len() as u64);
         for span in &self.0 {
             put_time(out, span.start);
-            put_time(out, span.end);
+            // Most of a contact's are of one engagement.
+            put_time_option(out, (span.end != span.start).then_some(span.end));
         }
     }
 
@@ -122,7 +123,8 @@ impl Spans {
         let count = reader.count()?;
         let mut spans = Vec::with_capacity(count);
         for _ in 0..count {
-            spans.push(Span { start: reader.time()?, end: reader.time()? });
+            let start = reader.time()?;
+            spans.push(Span { start, end: reader.time_option()?.unwrap_or(start) });
         }
         Ok(Spans(spans))
     }

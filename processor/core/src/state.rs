@@ -4,9 +4,11 @@
 //! decoded, because most events find theirs in memory: *take* it, change it, *put* it back. What has been taken and not
 //! put back is gone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::ops::Bound;
+
+use hashbrown::HashMap;
 
 use crate::account::Account;
 use crate::contact::Contact;

@@ -130,6 +130,7 @@ impl Machine {
     /// Publishes the scores that have changed, and stores the machine: to be called before every commit.
     pub fn flush<S: State, O: Outputs>(&mut self, state: &mut S, out: &mut O) -> Result<(), S> {
         let mut value = Vec::new();
+        let is_wanted = out.wants(Topic::Scores);
         for key in std::mem::take(&mut self.listed) {
             let awaits_rules = self.awaits_rules(&key);
             let (account, contact) = keys::names(&key)?;
@@ -144,19 +145,25 @@ impl Machine {
                     state.put_account(&key, record);
                     continue;
                 }
-                ScoreView::of_account(&record, rules).write(who, rules, generation, &mut value);
+                if is_wanted {
+                    ScoreView::of_account(&record, rules).write(who, rules, generation, &mut value);
+                }
                 let exists = record.contacts() > 0;
                 state.put_account(&key, record);
                 exists
             } else {
                 let Some(mut record) = state.take_contact(&key).map_err(StepError::State)? else { continue };
                 record.is_listed = false;
-                ScoreView::of_contact(&record, rules).write(who, rules, generation, &mut value);
+                if is_wanted {
+                    ScoreView::of_contact(&record, rules).write(who, rules, generation, &mut value);
+                }
                 let exists = record.entries > 0;
                 state.put_contact(&key, record);
                 exists
             };
-            out.publish(Topic::Scores, &who.score_key(), exists.then_some(&value));
+            if is_wanted {
+                out.publish(Topic::Scores, &who.score_key(), exists.then_some(&value));
+            }
         }
         state.put(keys::machine(), self.encode());
         Ok(())

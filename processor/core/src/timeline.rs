@@ -4,12 +4,11 @@
 //! A page holds the entries from its key's place on, up to the next page's; the first page's place is before everything.
 //! What lies at or after the contact's `floor` is in the record.
 
-use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
-use crate::codec::{Corrupt, Reader};
+use crate::codec::Corrupt;
 use crate::contact::Contact;
-use crate::entry::Entry;
+use crate::entry::{Entries, Entry};
 use crate::event::Event;
 use crate::keys;
 use crate::state::State;
@@ -43,136 +42,115 @@ pub(crate) struct Timeline<'a, S> {
 }
 
 impl<S: State> Timeline<'_, S> {
-    /// The entry of the record that this event names.
-    pub fn find(&mut self, event: &Event<'_>) -> Result<Option<Entry>, S> {
-        let entry = Self::place(event);
-        if self.is_recent(&entry) {
-            return Ok(search(&self.contact.recent, event).ok().map(|place| self.contact.recent[place].clone()));
+    /// The record that this event names, as it stands; account and contact are left empty.
+    pub fn find(&mut self, event: &Event<'_>) -> Result<Option<Event<'static>>, S> {
+        let unpack = |entry: Option<Entry<'_>>| Ok(entry.map(Entry::event).transpose()?.map(Event::into_owned));
+        if self.is_recent(event) {
+            return unpack(self.contact.recent.find(event)?);
         }
-        let (_, entries) = self.page_of(&entry)?;
-        Ok(search(&entries, event).ok().map(|place| entries[place].clone()))
+        unpack(self.page_of(&place(event))?.1.find(event)?)
     }
 
     /// Adds an event; there must be no entry of its names.
     pub fn insert(&mut self, event: &Event<'_>) -> Result<(), S> {
         self.contact.entries += 1;
-        let place = Self::place(event);
-        if self.is_recent(&place) {
-            let place = search(&self.contact.recent, event).unwrap_or_else(|place| place);
-            self.contact.recent.insert(place, Entry::of(event));
+        if self.is_recent(event) {
+            self.contact.recent.insert(event)?;
             return if self.contact.recent.len() > RECENT { self.spill() } else { Ok(()) };
         }
-        let (start, mut entries) = self.page_of(&place)?;
-        let place = search(&entries, event).unwrap_or_else(|place| place);
-        entries.insert(place, Entry::of(event));
+        let (start, mut entries) = self.page_of(&place(event))?;
+        entries.insert(event)?;
         if entries.len() > PAGE_MOST {
-            let newer = entries.split_off(PAGE);
-            if let Some(first) = newer.first() {
-                let start = first.key()?;
-                self.write_page(&start, &newer);
+            let newer = entries.split_off(PAGE)?;
+            if let Some(first) = newer.first()? {
+                self.write_page(&first.key()?, &newer);
             }
         }
         self.write_page(&start, &entries);
         Ok(())
     }
 
-    /// Takes out the entry of the record that this event names.
-    pub fn remove(&mut self, event: &Event<'_>) -> Result<Option<Entry>, S> {
-        let entry = Self::place(event);
-        let removed = if self.is_recent(&entry) {
-            search(&self.contact.recent, event).ok().map(|place| self.contact.recent.remove(place))
+    /// Takes out the entry of the record that this event names, if there is one.
+    pub fn remove(&mut self, event: &Event<'_>) -> Result<bool, S> {
+        let is_removed = if self.is_recent(event) {
+            self.contact.recent.remove(event)?
         } else {
-            let (start, mut entries) = self.page_of(&entry)?;
-            let removed = search(&entries, event).ok().map(|place| entries.remove(place));
-            if removed.is_some() {
+            let (start, mut entries) = self.page_of(&place(event))?;
+            let is_removed = entries.remove(event)?;
+            if is_removed {
                 self.write_page(&start, &entries);
             }
-            removed
+            is_removed
         };
-        self.contact.entries -= u64::from(removed.is_some());
-        Ok(removed)
+        self.contact.entries -= u64::from(is_removed);
+        Ok(is_removed)
     }
 
-    /// Visits the entries from `from` (a [`keys::entry`], or empty) on, page by page, ascending; stops when told to.
-    pub fn scan(&mut self, from: &[u8], mut visit: impl FnMut(&Entry) -> ControlFlow<()>) -> Result<(), S> {
-        if !self.is_recent_key(from) {
+    /// Visits the entries from `from` (a [`keys::entry`], a [`keys::moment`], or empty) on, page by page, ascending; stops
+    /// when told to.
+    pub fn scan<B>(
+        &mut self,
+        from: &[u8],
+        mut visit: impl FnMut(Entry<'_>) -> std::result::Result<ControlFlow<B>, Corrupt>,
+    ) -> Result<Option<B>, S> {
+        let mut visit_all = |entries: &Entries| {
+            for entry in entries.iter() {
+                let entry = entry?;
+                if entry.is_from(from)?
+                    && let ControlFlow::Break(found) = visit(entry)?
+                {
+                    return Ok(Some(found));
+                }
+            }
+            Ok::<_, Corrupt>(None)
+        };
+        if self.contact.floor.as_deref().is_some_and(|floor| from < floor) {
             let end = keys::end_of(&keys::page(self.key, &[]));
             let (start, _) = self.page_of(from)?;
             let mut next = keys::page(self.key, &start);
             while let Some((key, value)) = self.state.first(&next, &end).map_err(StepError::State)? {
-                for entry in decode_page(&value)? {
-                    if entry.key()?.as_slice() >= from && visit(&entry).is_break() {
-                        return Ok(());
-                    }
+                if let Some(found) = visit_all(&Entries::from_bytes(&value)?)? {
+                    return Ok(Some(found));
                 }
                 next = keys::after(&key);
             }
         }
-        for entry in &self.contact.recent {
-            if entry.key()?.as_slice() >= from && visit(entry).is_break() {
-                return Ok(());
-            }
-        }
-        Ok(())
+        Ok(visit_all(&self.contact.recent)?)
     }
 
-    fn place(event: &Event<'_>) -> Vec<u8> {
-        keys::entry(event.occurred_at, &event.source, &event.id, event.revision.is_some())
-    }
-
-    fn is_recent(&self, entry: &[u8]) -> bool {
-        self.is_recent_key(entry)
-    }
-
-    fn is_recent_key(&self, entry: &[u8]) -> bool {
-        self.contact.floor.as_deref().is_none_or(|floor| floor <= entry)
+    fn is_recent(&self, event: &Event<'_>) -> bool {
+        self.contact.floor.as_deref().is_none_or(|floor| floor <= place(event).as_slice())
     }
 
     /// The page that holds a place: its own place, and its entries.
-    fn page_of(&mut self, entry: &[u8]) -> Result<(Vec<u8>, Vec<Entry>), S> {
+    fn page_of(&mut self, place: &[u8]) -> Result<(Vec<u8>, Entries), S> {
         let first = keys::page(self.key, &[]);
-        let to = keys::after(&keys::page(self.key, entry));
+        let to = keys::after(&keys::page(self.key, place));
         match self.state.last(&first, &to).map_err(StepError::State)? {
-            Some((key, value)) => Ok((key[first.len()..].to_vec(), decode_page(&value)?)),
-            None => Ok((Vec::new(), Vec::new())),
+            Some((key, value)) => Ok((key[first.len()..].to_vec(), Entries::from_bytes(&value)?)),
+            None => Ok((Vec::new(), Entries::default())),
         }
     }
 
-    fn write_page(&mut self, start: &[u8], entries: &[Entry]) {
-        let mut value = Vec::new();
-        entries.iter().for_each(|entry| entry.encode(&mut value));
-        self.state.put(keys::page(self.key, start), value);
+    fn write_page(&mut self, start: &[u8], entries: &Entries) {
+        self.state.put(keys::page(self.key, start), entries.as_bytes().to_vec());
     }
 
     /// Moves the oldest entries of the record to a page of their own.
     fn spill(&mut self) -> Result<(), S> {
-        let page: Vec<Entry> = self.contact.recent.drain(..PAGE).collect();
+        let newer = self.contact.recent.split_off(PAGE)?;
+        let page = std::mem::replace(&mut self.contact.recent, newer);
         let start = self.contact.floor.take().unwrap_or_default();
         self.write_page(&start, &page);
-        if let Some(first) = self.contact.recent.first() {
+        if let Some(first) = self.contact.recent.first()? {
             self.contact.floor = Some(first.key()?.into_boxed_slice());
         }
         Ok(())
     }
 }
 
-fn search(entries: &[Entry], event: &Event<'_>) -> std::result::Result<usize, usize> {
-    let compare = |entry: &Entry| entry.compare(event.occurred_at, &event.source, &event.id, event.revision.is_some());
-    // Most events are newer than all.
-    match entries.last().map(compare) {
-        None => Err(0),
-        Some(Ordering::Less) => Err(entries.len()),
-        Some(_) => entries.binary_search_by(compare),
-    }
-}
-
-fn decode_page(value: &[u8]) -> std::result::Result<Vec<Entry>, Corrupt> {
-    let mut reader = Reader::new(value, "timeline page");
-    let mut entries = Vec::with_capacity(PAGE_MOST);
-    while !reader.is_empty() {
-        entries.push(Entry::decode(&mut reader)?);
-    }
-    Ok(entries)
+fn place(event: &Event<'_>) -> Vec<u8> {
+    keys::entry(event.occurred_at, &event.source, &event.id, event.revision.is_some())
 }
 
 #[cfg(test)]
@@ -210,10 +188,10 @@ mod tests {
                 let found = timeline.find(&event).unwrap();
                 prop_assert_eq!(found.as_ref(), model.get(&place));
                 if action == 0 {
-                    prop_assert_eq!(timeline.remove(&event).unwrap(), model.remove(&place));
+                    prop_assert_eq!(timeline.remove(&event).unwrap(), model.remove(&place).is_some());
                 } else if found.is_none() {
                     timeline.insert(&event).unwrap();
-                    model.insert(place, Entry::of(&event));
+                    model.insert(place, Event { contact: "".into(), ..event.into_owned() });
                 }
                 prop_assert!(contact.recent.len() <= RECENT);
                 prop_assert_eq!(contact.entries, model.len() as u64);
@@ -223,8 +201,8 @@ mod tests {
                 let mut seen = Vec::new();
                 Timeline { contact: &mut contact, key: &key, state: &mut state }
                     .scan(&bytes, |entry| {
-                        seen.push(entry.clone());
-                        ControlFlow::Continue(())
+                        seen.push(entry.event()?.into_owned());
+                        Ok(ControlFlow::<()>::Continue(()))
                     })
                     .unwrap();
                 let expected: Vec<_> = model.iter().filter(|(place, _)| from.is_none_or(|at| place.0 >= at)).map(|(_, entry)| entry.clone()).collect();

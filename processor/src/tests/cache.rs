@@ -12,12 +12,14 @@ struct Toy {
 }
 
 impl Packed for Toy {
-    fn decode(_: &[u8]) -> Result<Toy, Corrupt> {
-        Err(Corrupt { what: "toy" })
+    fn decode(packed: &[u8]) -> Result<Toy, Corrupt> {
+        let value = packed.first_chunk().ok_or(Corrupt { what: "toy" })?;
+        Ok(Toy { value: u16::from_be_bytes(*value), bytes: packed.len() * 3 })
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.value.to_be_bytes());
+        out.resize((self.bytes / 3).max(2), 0);
     }
 
     fn heap_bytes(&self) -> usize {
@@ -51,31 +53,32 @@ fn op() -> impl Strategy<Value = Op> {
 /// What a store does with a cache, over a database that is a map.
 struct Sut {
     cache: Cache<Toy>,
-    database: BTreeMap<u8, (u16, usize)>,
+    database: BTreeMap<u8, Vec<u8>>,
 }
 
 impl Sut {
     fn take(&mut self, key: u8) -> Option<Box<Toy>> {
-        match self.cache.take(&[key]) {
+        match self.cache.take(&[key]).unwrap() {
             Known::Here(toy) => Some(toy),
             Known::Gone => None,
-            Known::Unknown => self.database.get(&key).map(|&(value, bytes)| {
-                self.cache.taken_elsewhere(&[key]);
-                Box::new(Toy { value, bytes })
-            }),
+            Known::Unknown => self.database.get(&key).map(|packed| self.cache.load(&[key], packed).unwrap()),
         }
+    }
+
+    fn stored(&self) -> BTreeMap<u8, u16> {
+        self.database.iter().map(|(key, packed)| (*key, Toy::decode(packed).unwrap().value)).collect()
     }
 
     fn commit(&mut self) {
         let mut before = Vec::new();
-        for (key, toy) in self.cache.dirty() {
+        self.cache.pack_dirty(|key, packed| {
             assert!(before.as_slice() < key, "in the order of keys");
             before = key.to_vec();
-            match toy {
-                Some(toy) => drop(self.database.insert(key[0], (toy.value, toy.bytes))),
+            match packed {
+                Some(packed) => drop(self.database.insert(key[0], packed.to_vec())),
                 None => drop(self.database.remove(&key[0])),
             }
-        }
+        });
         self.cache.settle();
     }
 }
@@ -101,16 +104,15 @@ proptest! {
                 }
                 Op::Lose(key) => prop_assert_eq!(sut.take(key).map(|toy| toy.value), model.remove(&key)),
                 Op::Keys(from, to) => {
-                    for (key, toy) in sut.cache.dirty_range(&[from], &[to]) {
+                    for (key, is_here) in sut.cache.dirty_range(&[from], &[to]) {
                         prop_assert!((from..to).contains(&key[0]));
-                        prop_assert_eq!(toy.map(|toy| toy.value), model.get(&key[0]).copied());
+                        prop_assert_eq!(is_here, model.contains_key(&key[0]));
                     }
                 }
                 Op::Commit => {
                     sut.commit();
                     committed.clone_from(&model);
-                    let stored = sut.database.iter().map(|(key, (value, _))| (*key, *value)).collect::<BTreeMap<_, _>>();
-                    prop_assert_eq!(&stored, &committed);
+                    prop_assert_eq!(&sut.stored(), &committed);
                     prop_assert_eq!(sut.cache.pinned_bytes(), 0);
                 }
                 Op::Abort => {
@@ -121,7 +123,7 @@ proptest! {
             prop_assert!(sut.cache.bytes() <= BOUND.max(sut.cache.pinned_bytes()));
         }
         sut.commit();
-        prop_assert_eq!(sut.database.into_iter().map(|(key, (value, _))| (key, value)).collect::<BTreeMap<_, _>>(), model);
+        prop_assert_eq!(sut.stored(), model);
     }
 }
 
@@ -130,7 +132,7 @@ fn keeps_what_is_wanted_again() {
     let mut cache = Cache::new(120 * 1_000);
     for round in 0..50 {
         for key in 0..40u8 {
-            let record = match cache.take(&[0, key]) {
+            let record = match cache.take(&[0, key]).unwrap() {
                 Known::Here(record) => record,
                 _ if round == 0 => Box::new(Toy { value: 0, bytes: 1_000 }),
                 other => panic!("{key} in round {round}: {other:?}"),
@@ -141,6 +143,7 @@ fn keeps_what_is_wanted_again() {
         for key in 0..40u8 {
             cache.put(&[1, round, key], Box::new(Toy { value: 1, bytes: 1_000 }));
         }
+        cache.pack_dirty(|_, _| ());
         cache.settle();
     }
 }

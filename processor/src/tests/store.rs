@@ -9,6 +9,7 @@ use touchline_core::keys::table;
 use touchline_core::state::State;
 
 use super::{memory, open, publish, rows};
+use crate::store::SCHEMA;
 use crate::{Durability, Store, StoreError, keys};
 
 #[derive(Clone, Debug)]
@@ -217,7 +218,8 @@ fn refuses_in_sentences() {
     assert!(matches!(sentence(&path), StoreError::Locked { .. }), "{}", sentence(&path));
     store.db().put(keys::IDENTITY, [&7u32.to_be_bytes()[..], &[0; 8]].concat()).unwrap();
     drop(store);
-    assert!(sentence(&path).to_string().contains("has schema 7, this version reads schema 1"));
+    let expected = format!("has schema 7, this version reads schema {SCHEMA}");
+    assert!(sentence(&path).to_string().contains(&expected));
 
     let db = rocksdb::DB::open_default(dir.path().join("other")).unwrap();
     db.put("some", "thing").unwrap();

@@ -1,6 +1,8 @@
 //! Event → JSON: the canonical form, and the fact made of it.
 
-use std::io::Write;
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+use serde::Serialize;
 
 use super::{Event, Value};
 
@@ -20,7 +22,7 @@ impl Event<'_> {
         out.push(b'}');
     }
 
-    fn write_members(&self, out: &mut Vec<u8>, kind: &str, version: Option<u64>) {
+    fn write_members(&self, out: &mut Vec<u8>, kind: &'static str, version: Option<u64>) {
         string_member(out, "id", &self.id);
         string_member(out, "source", &self.source);
         string_member(out, kind, self.kind.name());
@@ -32,35 +34,43 @@ impl Event<'_> {
             string_member(out, "contact", &self.contact);
         }
         if let Some(revision) = self.revision {
-            raw_member(out, "revision", revision);
+            plain_member(out, "revision", revision);
         }
         if self.void {
-            raw_member(out, "void", true);
+            json_member(out, "void", "true");
         }
         for (field, value) in &self.fields {
             let name = field.row().name;
             match value {
-                Value::Null => raw_member(out, name, "null"),
+                Value::Null => json_member(out, name, "null"),
                 Value::Text(text) => string_member(out, name, text),
-                Value::Number(text) | Value::Json(text) => raw_member(out, name, text),
-                Value::Bool(flag) => raw_member(out, name, flag),
+                Value::Number(text) | Value::Json(text) => json_member(out, name, text),
+                Value::Bool(flag) => plain_member(out, name, flag),
                 Value::Time(time) => time_member(out, name, *time),
             }
         }
         for (name, json) in &self.unknown {
             // A fact's own two columns are not the source's to set.
             if version.is_none() || !matches!(&**name, "fact" | "version") {
-                member(out, name);
+                foreign_member(out, name);
                 out.extend_from_slice(json.as_bytes());
             }
         }
         if let Some(version) = version {
-            raw_member(out, "version", version);
+            plain_member(out, "version", version);
         }
     }
 }
 
-fn member(out: &mut Vec<u8>, name: &str) {
+/// Appends `"name":`, after a comma unless it is the first member. The name is one of ours.
+pub(crate) fn member(out: &mut Vec<u8>, name: &'static str) {
+    out.extend_from_slice(if out.last() == Some(&b'{') { b"\"" } else { b",\"" });
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// The same with a name that came from outside.
+pub(crate) fn foreign_member(out: &mut Vec<u8>, name: &str) {
     if out.last() != Some(&b'{') {
         out.push(b',');
     }
@@ -68,27 +78,50 @@ fn member(out: &mut Vec<u8>, name: &str) {
     out.push(b':');
 }
 
-/// Appends `"name":"text"`, after a comma unless it is the first member.
-pub(crate) fn string_member(out: &mut Vec<u8>, name: &str, text: &str) {
+/// Appends `"name":"text"`.
+pub(crate) fn string_member(out: &mut Vec<u8>, name: &'static str, text: &str) {
     member(out, name);
     json_string(out, text);
 }
 
-/// Appends `"name":value` where the value prints as JSON.
-pub(crate) fn raw_member(out: &mut Vec<u8>, name: &str, value: impl std::fmt::Display) {
+/// Appends `"name":json`.
+pub(crate) fn json_member(out: &mut Vec<u8>, name: &'static str, json: &str) {
     member(out, name);
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{value}");
+    out.extend_from_slice(json.as_bytes());
+}
+
+/// Appends `"name":value` of a number or a flag.
+pub(crate) fn plain_member(out: &mut Vec<u8>, name: &'static str, value: impl Serialize) {
+    member(out, name);
+    plain(out, value);
+}
+
+/// Appends a number or a flag.
+pub(crate) fn plain(out: &mut Vec<u8>, value: impl Serialize) {
+    // Writing to a vector cannot fail, and these are always JSON.
+    let _ = serde_json::to_writer(out, &value);
 }
 
 /// Appends `"name":"time"` in UTC.
-pub(crate) fn time_member(out: &mut Vec<u8>, name: &str, time: jiff::Timestamp) {
+pub(crate) fn time_member(out: &mut Vec<u8>, name: &'static str, time: Timestamp) {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new();
     member(out, name);
-    let _ = write!(out, "\"{time}\"");
+    out.push(b'"');
+    // Writing to a vector cannot fail.
+    let _ = PRINTER.print_timestamp(&time, &mut *out);
+    out.push(b'"');
 }
 
 /// Appends a JSON string.
 pub(crate) fn json_string(out: &mut Vec<u8>, text: &str) {
-    // Writing to a vector cannot fail, and a string is always JSON.
-    let _ = serde_json::to_writer(out, text);
+    // Nearly all text is as it stands. Without a way out of the loop, it looks at many bytes at a time.
+    let is_plain = text.bytes().fold(true, |is, byte| is & (byte >= b' ') & (byte != b'"') & (byte != b'\\'));
+    if is_plain {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // Writing to a vector cannot fail, and a string is always JSON.
+        let _ = serde_json::to_writer(out, text);
+    }
 }

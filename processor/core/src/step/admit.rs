@@ -1,5 +1,7 @@
 //! An event: a new record, a correction, or one that is known already.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use super::counted::{Counted, meeting, occasion_group};
@@ -16,6 +18,9 @@ use crate::profile::Role;
 use crate::publish::{Who, fact_key, version};
 use crate::rules::Counts;
 use crate::state::State;
+
+/// Most facts are smaller.
+const FACT_BYTES: usize = 512;
 
 fn canonical(event: &Event<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -40,8 +45,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
                 self.machine.counts.events += 1;
                 self.admit(&mut subject, event)?;
             }
-            Some(entry) => {
-                let mut was = entry.event()?;
+            Some(mut was) => {
                 was.account.clone_from(&event.account);
                 was.contact.clone_from(&event.contact);
                 if was == *event || canonical(&was) <= canonical(event) {
@@ -60,7 +64,10 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     fn publish_fact(&mut self, event: &Event<'_>, version: u64) {
-        let mut value = Vec::with_capacity(512);
+        if !self.out.wants(Topic::Facts) {
+            return;
+        }
+        let mut value = Vec::with_capacity(FACT_BYTES);
         event.write_fact(version, &mut value);
         self.out.publish(Topic::Facts, &fact_key(event), Some(&value));
     }
@@ -126,10 +133,9 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             Ok((contact, at)) => {
                 let named = named(event, contact, *at);
                 let mut subject = self.load(who(&named))?;
-                let entry = subject.timeline(self.state).find(&named)?;
+                let was = subject.timeline(self.state).find(&named)?;
                 let mut bytes = Vec::new();
-                if let Some(entry) = &entry {
-                    let mut was = entry.event()?;
+                if let Some(mut was) = was {
                     was.account.clone_from(&event.account);
                     was.contact = contact.as_str().into();
                     bytes = canonical(&was);
@@ -175,8 +181,8 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     fn engage(&mut self, subject: &mut Subject<'_>, event: &Event<'_>) -> Result<(), S> {
         let counted = Counted::of(event);
         let occasion = event.text(Field::Occasion).filter(|_| event.kind == Kind::Engagement);
-        let group_name = counted.as_ref().and_then(|counted| counted.group.clone());
-        if let Some(name) = group_name.or_else(|| occasion.map(occasion_group)) {
+        let group_name = counted.as_ref().and_then(|counted| counted.group.as_deref().map(Cow::Borrowed));
+        if let Some(name) = group_name.or_else(|| occasion.map(|name| occasion_group(name).into())) {
             let key = keys::occasion(&subject.contact_key, &name);
             let value = self.state.get(&key).map_err(StepError::State)?;
             let group = value.map(|value| Group::decode(&value)).transpose()?.unwrap_or_default();
@@ -197,7 +203,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         &mut self,
         subject: &mut Subject<'_>,
         event: &Event<'_>,
-        counted: Option<&Counted>,
+        counted: Option<&Counted<'_>>,
         mut group: Group,
         key: Vec<u8>,
     ) -> Result<bool, S> {
@@ -242,7 +248,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     /// Counts an engagement: for lapses if its class counts, and for the score if `is_scored`.
-    pub fn count(&mut self, subject: &mut Subject<'_>, counted: &Counted, is_scored: bool) -> Result<(), S> {
+    pub fn count(&mut self, subject: &mut Subject<'_>, counted: &Counted<'_>, is_scored: bool) -> Result<(), S> {
         subject.see_account();
         let (rules, at) = (&self.machine.rules, counted.at);
         let role = subject.contact.profile.role();
@@ -296,6 +302,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let were = contact.watch.standing(contact.times.spans(), &clock);
         let role = contact.profile.role();
         contact.profile.merge(event, &self.machine.rules.priorities);
+        subject.forget_clocks();
         let clock = subject.clock(self.machine);
         let contact = &mut *subject.contact;
         let mut news = Vec::new();

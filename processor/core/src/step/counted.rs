@@ -1,5 +1,7 @@
 //! What an event counts as.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use crate::event::{Event, Interaction, Kind, Status};
@@ -8,21 +10,21 @@ use crate::rules::{Counts, Rules};
 
 /// One counted engagement.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Counted {
+pub(super) struct Counted<'a> {
     pub at: Timestamp,
     pub class: Counts,
-    pub vehicle: String,
+    pub vehicle: Cow<'a, str>,
     /// Several records that share a group are counted once: those of one occasion, or of one imported engagement.
     pub group: Option<String>,
 }
 
-impl Counted {
+impl<'a> Counted<'a> {
     /// What an event counts as by itself; what a planned meeting counts as later is [`meeting`].
-    pub fn of(event: &Event<'_>) -> Option<Counted> {
+    pub fn of(event: &'a Event<'_>) -> Option<Counted<'a>> {
         if event.contact.is_empty() {
             return None;
         }
-        let (at, vehicle) = (event.occurred_at, || event.text(Field::Vehicle).unwrap_or_default().to_owned());
+        let (at, vehicle) = (event.occurred_at, || event.text(Field::Vehicle).unwrap_or_default().into());
         match event.kind {
             Kind::Advocacy => Some(Counted { at, class: Counts::Advocacy, vehicle: "advocacy".into(), group: None }),
             Kind::Profile => {
@@ -43,6 +45,12 @@ impl Counted {
             },
             Kind::Touch | Kind::Value | Kind::Action => None,
         }
+    }
+
+    /// The same, owning its text.
+    pub fn into_owned(self) -> Counted<'static> {
+        let Counted { at, class, vehicle, group } = self;
+        Counted { at, class, vehicle: vehicle.into_owned().into(), group }
     }
 
     /// What it weighs.
@@ -66,7 +74,7 @@ pub(super) fn occasion_group(occasion: &str) -> String {
 }
 
 /// What a planned engagement counts as once a tick has passed it, if it counts at all.
-pub(super) fn meeting(event: &Event<'_>) -> Option<Counted> {
+pub(super) fn meeting(event: &Event<'_>) -> Option<Counted<'static>> {
     let is_meeting = event.text(Field::Vehicle) == Some("meeting");
     let is_persons = matches!(event.interaction(), Interaction::TwoWay | Interaction::OneWay);
     let at = event.time(Field::ScheduledFor).filter(|_| is_meeting && is_persons)?;

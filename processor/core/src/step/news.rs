@@ -1,25 +1,22 @@
 //! News → alerts and the facts of lapses, with what sales needs to know.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
-use super::subject::Subject;
-use super::{Apply, Result, StepError};
-use crate::event::{Field, Kind, raw_member, string_member, time_member};
+use super::subject::{self, Subject};
+use super::{Apply, Result};
+use crate::codec::Corrupt;
+use crate::event::{Field, Kind, json_string, member, plain_member, time_member};
 use crate::keys;
 use crate::lapse::{Change, Episode, News, Rule, Told};
 use crate::output::{Outputs, Topic};
-use crate::publish::{AlertView, ScoreView, Who, object, optional_text, texts, version, write_episode, write_excerpt};
+use crate::publish::{AlertView, ScoreView, Who, array, object, optional_text, version, write_episode, write_excerpt};
 use crate::state::State;
 
 /// Touches that an alert repeats: enough to see what was tried.
 const TOUCHES: usize = 3;
-/// Contacts that an account's alert names.
-const NAMED: usize = 100;
-/// Keys that are read ahead while they are looked for.
-const KEYS: usize = 1024;
-
 const TOUCH_FIELDS: &[Field] = &[Field::Channel, Field::Title, Field::By, Field::Campaign, Field::Content];
 const ENGAGEMENT_FIELDS: &[Field] =
     &[Field::Vehicle, Field::Interaction, Field::Measure, Field::Title, Field::By, Field::Content];
@@ -48,13 +45,22 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
                         self.publish_episode(subject, who, *last, episode.as_ref());
                     }
                 }
-                News::Alert(told, due) => self.publish_alert(subject, who, *told, *due)?,
+                News::Alert(told, due) => {
+                    if told.rule == Rule::Lapse && !who.contact.is_empty() {
+                        subject.account.lapsed.see(who.contact, told);
+                        subject.account_change = subject.account_change.max(subject::Change::Hidden);
+                    }
+                    self.publish_alert(subject, who, *told, *due)?;
+                }
             }
         }
         Ok(())
     }
 
     fn publish_episode(&mut self, subject: &Subject<'_>, who: Who<'_>, last: Timestamp, episode: Option<&Episode>) {
+        if !self.out.wants(Topic::Facts) {
+            return;
+        }
         let changes = if who.contact.is_empty() { subject.account.version } else { subject.contact.version };
         let id = who.alert_id(Rule::Lapse, last);
         let value = episode.map(|episode| {
@@ -70,8 +76,11 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         self.machine.counts.alerts += 1;
         let opened = told.rule == Rule::Lapse && told.change == Change::Opened;
         self.machine.counts.opened += u64::from(opened && !is_account);
+        if !self.out.wants(Topic::Alerts) {
+            return Ok(());
+        }
         let context =
-            if is_account { self.account_context(subject, opened)? } else { self.contact_context(subject, told.last)? };
+            if is_account { self.account_context(subject, opened) } else { self.contact_context(subject, told.last)? };
         let rules = &self.machine.rules;
         let score = if is_account {
             ScoreView::of_account(&subject.account, &rules.score).score()
@@ -103,39 +112,18 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     /// Members behind an opening brace.
-    fn account_context(&mut self, subject: &Subject<'_>, is_opened: bool) -> Result<Vec<u8>, S> {
+    fn account_context(&self, subject: &Subject<'_>, is_opened: bool) -> Vec<u8> {
         let mut out = vec![b'{'];
         optional_text(&mut out, "account_name", subject.account.profile.text(Field::AccountName));
         optional_text(&mut out, "segment", subject.account.profile.text(Field::Segment));
-        raw_member(&mut out, "contacts_known", subject.account.contacts());
+        plain_member(&mut out, "contacts_known", subject.account.contacts());
         if is_opened {
-            let named = self.lapsed_now(subject)?;
-            texts(&mut out, "contacts", &named);
+            let Ok(()) = array(&mut out, "contacts", subject.account.lapsed.at(self.machine.tick), |out, name| {
+                json_string(out, name);
+                Ok::<_, Infallible>(())
+            });
         }
-        Ok(out)
-    }
-
-    /// The contacts of an account whose own lapse was told at this tick.
-    fn lapsed_now(&mut self, subject: &Subject<'_>) -> Result<Vec<String>, S> {
-        let (mut from, to) = keys::contacts_of(subject.who.account);
-        let tick = self.machine.tick;
-        let mut named = Vec::new();
-        loop {
-            let keys = self.state.contact_keys(&from, &to, KEYS).map_err(StepError::State)?;
-            let Some(last) = keys.last() else { return Ok(named) };
-            from = keys::after(last);
-            for key in &keys {
-                let Some(contact) = self.state.take_contact(key).map_err(StepError::State)? else { continue };
-                let is_told = |told: &Told| told.rule == Rule::Lapse && told.change.is_open() && told.tick == tick;
-                if contact.watch.ledger.iter().any(is_told) {
-                    named.push(keys::names(key)?.1);
-                }
-                self.state.keep_contact(key, contact);
-                if named.len() == NAMED {
-                    return Ok(named);
-                }
-            }
-        }
+        out
     }
 
     /// Members behind an opening brace: who it is, what happened last, what is planned, what to say next.
@@ -151,7 +139,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         if let Some(at) = subject.contact.tally.last_two_way {
             time_member(&mut out, "last_two_way_at", at);
         }
-        raw_member(&mut out, "touches_since", subject.contact.touches_since);
+        plain_member(&mut out, "touches_since", subject.contact.touches_since);
         self.write_last_engagement(subject, last, &mut out)?;
         self.write_recent(subject, &mut out)?;
         self.write_planned(subject, &mut out)?;
@@ -164,41 +152,35 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         last: Timestamp,
         out: &mut Vec<u8>,
     ) -> Result<(), S> {
-        let mut excerpt = Vec::new();
         subject.timeline(self.state).scan(&keys::moment(last), |entry| {
             if entry.at() > last {
-                return ControlFlow::Break(());
+                return Ok(ControlFlow::Break(()));
             }
-            match entry.event() {
-                Ok(event) if matches!(event.kind, Kind::Engagement | Kind::Advocacy) => {
-                    write_excerpt(&event, ENGAGEMENT_FIELDS, &mut excerpt);
-                    ControlFlow::Break(())
-                }
-                _ => ControlFlow::Continue(()),
+            if !matches!(entry.kind(), Some(Kind::Engagement | Kind::Advocacy)) {
+                return Ok(ControlFlow::Continue(()));
             }
+            member(out, "last_engagement");
+            write_excerpt(&entry.event()?, ENGAGEMENT_FIELDS, out);
+            Ok(ControlFlow::Break(()))
         })?;
-        if !excerpt.is_empty() {
-            raw_member(out, "last_engagement", String::from_utf8_lossy(&excerpt));
-        }
         Ok(())
     }
 
     /// The newest touches; and what to say next, which is what this contact has answered to.
     fn write_recent(&mut self, subject: &Subject<'_>, out: &mut Vec<u8>) -> Result<(), S> {
-        let (mut touches, mut content) = (Vec::new(), None);
-        for entry in subject.contact.recent.iter().rev() {
-            let event = entry.event()?;
-            match event.kind {
-                Kind::Touch if touches.len() < TOUCHES => {
-                    let mut excerpt = Vec::new();
-                    write_excerpt(&event, TOUCH_FIELDS, &mut excerpt);
-                    touches.push(String::from_utf8_lossy(&excerpt).into_owned());
-                }
-                Kind::Engagement if content.is_none() => content = event.text(Field::Content).map(str::to_owned),
-                _ => {}
+        let recent = subject.contact.recent.iter().collect::<std::result::Result<Vec<_>, _>>()?;
+        let newest = |kind| recent.iter().rev().filter(move |entry| entry.kind() == Some(kind));
+        array(out, "last_touches", newest(Kind::Touch).take(TOUCHES), |out, entry| {
+            write_excerpt(&entry.event()?, TOUCH_FIELDS, out);
+            Ok::<_, Corrupt>(())
+        })?;
+        let mut content = None;
+        for entry in newest(Kind::Engagement) {
+            content = entry.event()?.text(Field::Content).map(str::to_owned);
+            if content.is_some() {
+                break;
             }
         }
-        raw_member(out, "last_touches", format_args!("[{}]", touches.join(",")));
         let best = subject.contact.tally.parts.iter().max_by(|a, b| a.1.total_cmp(&b.1));
         if best.is_some() || content.is_some() {
             object(out, "say_next", |out| {
@@ -214,12 +196,12 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             return Ok(());
         }
         let Some((at, place)) = self.next_planned(&subject.contact_key)? else { return Ok(()) };
-        if let Some(entry) = self.planned_entry(subject, at, &place)? {
-            let mut excerpt = Vec::new();
-            write_excerpt(&entry.event()?, PLANNED_FIELDS, &mut excerpt);
-            raw_member(out, "planned_next", String::from_utf8_lossy(&excerpt));
-        } else {
-            string_member(out, "planned_next_at", &at.to_string());
+        match self.planned_event(subject, at, &place)? {
+            Some(event) => {
+                member(out, "planned_next");
+                write_excerpt(&event, PLANNED_FIELDS, out);
+            }
+            None => time_member(out, "planned_next_at", at),
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ struct Recount<'a> {
     times: Coverage,
     tally: Tally,
     touches: Vec<Timestamp>,
-    groups: BTreeMap<String, (Group, Option<Counted>)>,
+    groups: BTreeMap<String, (Group, Option<Counted<'static>>)>,
     planned: Vec<Plan>,
 }
 
@@ -55,11 +55,11 @@ struct Plan {
     /// The group of its occasion.
     group: Option<String>,
     /// What it counts as once it has passed.
-    counted: Option<Counted>,
+    counted: Option<Counted<'static>>,
 }
 
 impl Recount<'_> {
-    fn entry(&mut self, entry: &Entry) -> std::result::Result<(), Corrupt> {
+    fn entry(&mut self, entry: Entry<'_>) -> std::result::Result<(), Corrupt> {
         let mut event = entry.event()?;
         event.contact = self.contact.to_owned().into();
         match event.kind {
@@ -89,7 +89,7 @@ impl Recount<'_> {
         }
     }
 
-    fn count(&mut self, counted: Counted, place: &[u8]) {
+    fn count(&mut self, counted: Counted<'_>, place: &[u8]) {
         self.see(&counted);
         let weight = counted.class_weight(self.rules);
         match &counted.group {
@@ -98,14 +98,14 @@ impl Recount<'_> {
                 let (group, best) = self.groups.entry(name.clone()).or_default();
                 if group.is_better(weight, place) {
                     group.best = Some((weight, place.to_vec()));
-                    *best = Some(counted);
+                    *best = Some(counted.into_owned());
                 }
             }
         }
     }
 
     /// What each record counts for, whatever its group.
-    fn see(&mut self, counted: &Counted) {
+    fn see(&mut self, counted: &Counted<'_>) {
         if self.rules.lapse.counts.contains(&counted.class) {
             self.times.add(counted.at);
         }
@@ -114,7 +114,7 @@ impl Recount<'_> {
         }
     }
 
-    fn score(&mut self, counted: &Counted) {
+    fn score(&mut self, counted: &Counted<'_>) {
         let decay = Decay::new(self.rules.score.half_life_s);
         self.tally.add(&counted.vehicle, counted.weight(self.rules), counted.at, decay);
     }
@@ -160,18 +160,12 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         subject.see_contact();
         let mut profile = Profile::default();
         let priorities = self.machine.rules.priorities.clone();
-        let mut corrupt = None;
         subject.timeline(self.state).scan(&[], |entry| {
-            match entry.event() {
-                Ok(event) if event.kind == Kind::Profile => profile.merge(&event, &priorities),
-                Ok(_) => {}
-                Err(error) => corrupt = Some(error),
+            if entry.kind() == Some(Kind::Profile) {
+                profile.merge(&entry.event()?, &priorities);
             }
-            ControlFlow::Continue(())
+            Ok(ControlFlow::<()>::Continue(()))
         })?;
-        if let Some(corrupt) = corrupt {
-            return Err(corrupt.into());
-        }
         self.change_account_profile(subject, |account| account.profile = profile);
         Ok(())
     }
@@ -189,17 +183,10 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             groups: BTreeMap::new(),
             planned: Vec::new(),
         };
-        let mut corrupt = None;
-        subject.timeline(self.state).scan(&[], |entry| match recount.entry(entry) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                corrupt = Some(error);
-                ControlFlow::Break(())
-            }
+        subject.timeline(self.state).scan(&[], |entry| {
+            recount.entry(entry)?;
+            Ok(ControlFlow::<()>::Continue(()))
         })?;
-        if let Some(corrupt) = corrupt {
-            return Err(corrupt.into());
-        }
         recount.finish(self.machine.tick);
         self.write_rows(&subject.contact_key, &recount)?;
         let role = subject.contact.profile.role();
@@ -208,6 +195,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         contact.touches_since = recount.touches.iter().filter(|at| last.is_none_or(|last| **at > last)).count() as u64;
         contact.planned = recount.planned.len() as u64;
         contact.profile = recount.profile;
+        subject.contact_clock = None;
         let times = std::mem::replace(&mut contact.times, recount.times);
         let tally = std::mem::replace(&mut contact.tally, recount.tally);
         Ok(Sums { role, times, tally })
@@ -294,6 +282,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let were = subject.account.watch.standing(subject.account.relevant(), &clock);
         subject.see_account();
         change(&mut subject.account);
+        subject.forget_clocks();
         let clock = subject.account_clock(self.machine);
         let (account, mut news) = (&mut *subject.account, Vec::new());
         let mut watch = std::mem::take(&mut account.watch);
@@ -320,13 +309,16 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     /// Counts the touches after the last counted engagement, which has just changed.
     pub fn recount_touches(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
         let last = subject.contact.times.last();
-        let from = last.map(keys::moment).unwrap_or_default();
+        let is_after = |at: Timestamp| last.is_none_or(|last| at > last);
         let mut touches = 0;
-        subject.timeline(self.state).scan(&from, |entry| {
-            let is_after = last.is_none_or(|last| entry.at() > last);
-            touches += u64::from(is_after && entry.kind() == Some(Kind::Touch));
-            ControlFlow::Continue(())
-        })?;
+        // Most often it is the newest entry.
+        if subject.contact.recent.newest()?.is_none_or(|newest| is_after(newest.at())) {
+            let from = last.map(keys::moment).unwrap_or_default();
+            subject.timeline(self.state).scan(&from, |entry| {
+                touches += u64::from(is_after(entry.at()) && entry.kind() == Some(Kind::Touch));
+                Ok(ControlFlow::<()>::Continue(()))
+            })?;
+        }
         subject.contact.touches_since = touches;
         Ok(())
     }

@@ -28,6 +28,9 @@ pub(super) struct Subject<'a> {
     /// What is to be told of either, once all has been changed.
     pub account_news: Vec<News>,
     pub contact_news: Vec<News>,
+    /// What dates the silences of either, once it has been asked for.
+    pub account_clock: Option<Clock>,
+    pub contact_clock: Option<Clock>,
 }
 
 /// How much of a record has changed.
@@ -96,13 +99,20 @@ fn make_clock<'a>(
 
 impl Subject<'_> {
     /// The clock of the contact.
-    pub fn clock(&self, machine: &Machine) -> Clock {
-        clock(&machine.rules, machine.tick, &self.account.profile, Some(&self.contact.profile))
+    pub fn clock(&mut self, machine: &Machine) -> Clock {
+        let (account, contact) = (&self.account.profile, &self.contact.profile);
+        self.contact_clock.get_or_insert_with(|| clock(&machine.rules, machine.tick, account, Some(contact))).clone()
     }
 
     /// The clock of the account.
-    pub fn account_clock(&self, machine: &Machine) -> Clock {
-        clock(&machine.rules, machine.tick, &self.account.profile, None)
+    pub fn account_clock(&mut self, machine: &Machine) -> Clock {
+        let account = &self.account.profile;
+        self.account_clock.get_or_insert_with(|| clock(&machine.rules, machine.tick, account, None)).clone()
+    }
+
+    /// A profile or the rules have changed.
+    pub fn forget_clocks(&mut self) {
+        (self.account_clock, self.contact_clock) = (None, None);
     }
 
     /// The contact will be written, and its version grows: by one, however often it is said.
@@ -130,6 +140,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let account = self.state.take_account(&account_key).map_err(StepError::State)?.unwrap_or_default();
         let contact = self.state.take_contact(&contact_key).map_err(StepError::State)?.unwrap_or_default();
         let (account_change, contact_change, account_news, contact_news) = Default::default();
+        let (account_clock, contact_clock) = (None, None);
         Ok(Subject {
             who,
             account,
@@ -140,6 +151,8 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             contact_change,
             account_news,
             contact_news,
+            account_clock,
+            contact_clock,
         })
     }
 
@@ -149,6 +162,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         self.settle_account(&mut subject);
         self.tell_of_account(&mut subject)?;
         match subject.account_change {
+            Change::None if subject.account.version == 0 => {}
             Change::None => self.state.keep_account(&subject.account_key, subject.account),
             _ => self.state.put_account(&subject.account_key, subject.account),
         }
@@ -171,6 +185,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         subject.contact_key = keys::contact(subject.who.account, contact);
         subject.contact = self.state.take_contact(&subject.contact_key).map_err(StepError::State)?.unwrap_or_default();
         subject.contact_change = Change::None;
+        subject.contact_clock = None;
         Ok(())
     }
 
@@ -181,6 +196,8 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         self.tell_of_contact(subject)?;
         let contact = std::mem::take(&mut subject.contact);
         match subject.contact_change {
+            // What was not there before is not there now.
+            Change::None if contact.version == 0 => {}
             Change::None => self.state.keep_contact(&subject.contact_key, contact),
             _ => self.state.put_contact(&subject.contact_key, contact),
         }

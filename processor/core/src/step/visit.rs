@@ -1,6 +1,8 @@
 //! Work that may touch every contact: ticks, rules, and an account's profile that its contacts inherit from. Done in
 //! slices; what is left to do is a value that can be stored.
 
+use std::ops::ControlFlow;
+
 use jiff::Timestamp;
 
 use super::counted::{meeting, occasion_group};
@@ -11,7 +13,7 @@ use super::{Apply, Machine, Result, Step, StepError, read_rules, rules_json};
 use crate::account::Account;
 use crate::codec::{Corrupt, Reader, put_bytes, put_time_option};
 use crate::decay::Decay;
-use crate::event::{Field, Status};
+use crate::event::{Event, Field, Status};
 use crate::keys::{self, table};
 use crate::output::Outputs;
 use crate::publish::Who;
@@ -234,8 +236,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             }
             self.state.delete(keys::planned(&subject.contact_key, at, &place));
             subject.contact.planned -= 1;
-            let Some(entry) = self.planned_entry(subject, at, &place)? else { continue };
-            let event = entry.event()?;
+            let Some(event) = self.planned_event(subject, at, &place)? else { continue };
             if let Some(counted) = meeting(&event)
                 && !self.is_settled(subject, event.text(Field::Occasion))?
             {
@@ -253,24 +254,19 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         Ok(value.map(|value| Group::decode(&value)).transpose()?.is_some_and(|group| group.is_settled))
     }
 
-    /// The entry at this place that plans an engagement for this moment.
-    pub fn planned_entry(
+    /// The event at this place that plans an engagement for this moment.
+    pub fn planned_event(
         &mut self,
         subject: &mut Subject<'_>,
         at: Timestamp,
         place: &[u8],
-    ) -> Result<Option<crate::entry::Entry>, S> {
-        let mut found = None;
-        subject.timeline(self.state).scan(place, |entry| {
-            let is_it = entry
-                .event()
-                .is_ok_and(|event| event.status() == Status::Planned && event.time(Field::ScheduledFor) == Some(at));
-            if is_it {
-                found = Some(entry.clone());
-            }
-            std::ops::ControlFlow::Break(())
+    ) -> Result<Option<Event<'static>>, S> {
+        let found = subject.timeline(self.state).scan(place, |entry| {
+            let event = entry.event()?;
+            let is_it = event.status() == Status::Planned && event.time(Field::ScheduledFor) == Some(at);
+            Ok(ControlFlow::Break(is_it.then(|| event.into_owned())))
         })?;
-        Ok(found)
+        Ok(found.flatten())
     }
 
     fn contacts_slice(
@@ -287,7 +283,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             let mut subject = self.load(Who { account: &name, contact: &contact })?;
             if name != account {
                 inherited = Inherited::of(&subject.account.profile);
-                account.clone_from(&name);
+                account = name.to_string();
             }
             if contact.is_empty() {
                 // An account's own record comes before its contacts.
@@ -323,7 +319,8 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     /// Stores a subject whose dates are those of new rules.
-    fn store_under(&mut self, subject: Subject<'_>, rules: &Rules) -> Result<(), S> {
+    fn store_under(&mut self, mut subject: Subject<'_>, rules: &Rules) -> Result<(), S> {
+        subject.forget_clocks();
         let old = std::mem::replace(&mut self.machine.rules, rules.clone());
         let stored = self.store(subject);
         self.machine.rules = old;
