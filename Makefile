@@ -54,6 +54,7 @@ doc: ## Write the code's documentation, and say where it is
 .PHONY: clean
 clean: ## Remove what the tour has written; what is built stays (that is `cargo clean`)
 	rm -rf touchline-out acme-out live-out two-months-out load-out my-state
+	rm -f acme.jsonl bad.jsonl load.jsonl bad.toml two-months.toml
 
 .PHONY: setup
 setup: ## Install what building needs, if anything is missing

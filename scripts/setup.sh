@@ -43,7 +43,13 @@ install_on_debian() {
     if [ "$(id -u)" -ne 0 ]; then
         has sudo || fail "as root, install them: apt-get install $*"
         # Where nobody can type a password, do not wait for one.
-        if [ -t 0 ]; then as_root=(sudo); else as_root=(sudo -n); fi
+        if [ -t 0 ]; then
+            as_root=(sudo)
+        elif sudo -n true 2>/dev/null; then
+            as_root=(sudo -n)
+        else
+            fail "sudo wants a password: install them with  sudo apt-get install $*"
+        fi
     fi
     local apt=(${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
     "${apt[@]}" update || say "the package lists could not be updated; trying with those that are here"
@@ -62,6 +68,7 @@ check_tools() {
     set -- $names
     say "missing: $*"
     if has apt-get && has dpkg; then
+        say "installing them, which takes a minute"
         install_on_debian "$@"
         return
     fi
@@ -96,5 +103,6 @@ check_rust() {
     fi
 }
 
-check_tools
+# Rust first: it is the one that people get themselves, so say so before anything is installed.
 check_rust
+check_tools

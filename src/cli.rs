@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use jiff::Timestamp;
 use touchline_ingest::Format;
 
+use crate::report::{counted, grouped};
 use crate::{config, generate, replay, state, telemetry};
 
 /// The command was typed wrongly (sysexits' EX_USAGE).
@@ -60,7 +61,7 @@ struct ReplayArgs {
     /// canonical (JSON Lines) or csv; without it each file's name tells
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: Option<Format>,
-    /// The moment to look from; without it the last event's. Events after it are held for a later run
+    /// The moment to look from; without it the last event's. With --state, events after it are held for a later run
     #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "follow")]
     as_of: Option<Timestamp>,
     /// Where the results go
@@ -197,7 +198,8 @@ fn generate(args: &GenerateArgs) -> Result<ExitCode> {
     out.flush()?;
     bar.finish_and_clear();
     if let Some(path) = &args.to {
-        writeln!(io::stdout(), "{} events, {} bytes, in {}", summary.events, summary.bytes, path.display())?;
+        let (events, bytes) = (counted(summary.events, "event", "events"), grouped(summary.bytes));
+        writeln!(io::stdout(), "{events}, {bytes} bytes, in {}", path.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }

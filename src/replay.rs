@@ -82,6 +82,8 @@ pub fn run(options: Options) -> Result<ExitCode> {
         None => begin_scratch(&options.out)?,
     };
     let mut store = pipeline::open(&partition(&dir), options.config.state.memory)?;
+    // It is ours now, and nobody else's.
+    let scratch = options.state.is_none().then(|| Scratch(dir.clone()));
     let machine = Machine::load(&mut store).context("the state cannot be read")?;
     check_as_of(options.as_of, machine.last_tick())?;
     let journal = open_journal(&options, (reading, is_log), &dir, &store, &machine)?;
@@ -92,9 +94,9 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let ran = pipeline.run(&stop, |batch| {
         done.add(batch);
         bar.set_message(format!(
-            "{} events, {} lapses opened",
-            report::grouped(done.events),
-            report::grouped(done.opened)
+            "{}, {} opened",
+            report::counted(done.events, "event", "events"),
+            report::counted(done.opened, "lapse", "lapses")
         ));
     });
     let (journal, mut store) = ran.map_err(journal::as_usage)?;
@@ -114,10 +116,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
         report::write(&mut out, &summary, &options, &mut store)?;
     }
     out.flush()?;
-    drop((journal, store));
-    if options.state.is_none() {
-        fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()))?;
-    }
+    drop((journal, store, scratch));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -128,6 +127,15 @@ fn check_dir(flag: &str, dir: &Path) -> Result<()> {
             Err(Usage(format!("{flag} {} is not a directory: name one, or a new one", dir.display())).into())
         }
         _ => Ok(()),
+    }
+}
+
+/// A state that goes with the run, however the run ends. What cannot be removed, the next run removes.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -244,7 +252,7 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>> {
                     _ = terminate.recv() => {}
                 }
                 if is_second {
-                    std::process::exit(INTERRUPTED);
+                    signal_hook::low_level::exit(INTERRUPTED);
                 }
                 seen.store(true, Ordering::Relaxed);
             }

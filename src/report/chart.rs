@@ -50,15 +50,17 @@ impl Months {
         for month in first..=last {
             let (lapsed, recovered) = (of(&self.lapsed, month), of(&self.recovered, month));
             let name = format!("{:04}-{:02}", month.div_euclid(MONTHS_A_YEAR), month.rem_euclid(MONTHS_A_YEAR) + 1);
-            writeln!(out, "{name}  {} {}", bar('█', lapsed, most), grouped(lapsed))?;
-            writeln!(out, "         {} {}", style.dim(&bar('▒', recovered, most)), style.dim(&grouped(recovered)))?;
+            writeln!(out, "{name}  {}{}", bar('█', lapsed, most), grouped(lapsed))?;
+            let bar = bar('▒', recovered, most);
+            writeln!(out, "         {}", style.dim(&format!("{bar}{}", grouped(recovered))))?;
         }
         Ok(())
     }
 }
 
-/// A bar that is never empty where there is something.
+/// A bar and a space; nothing where there is nothing.
 fn bar(full: char, count: u64, most: u64) -> String {
     let chars = (count * BAR_CHARS).div_ceil(most.max(1));
-    std::iter::repeat_n(full, usize::try_from(chars).unwrap_or(0)).collect()
+    let space = (chars > 0).then_some(' ');
+    std::iter::repeat_n(full, usize::try_from(chars).unwrap_or(0)).chain(space).collect()
 }

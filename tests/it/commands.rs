@@ -63,7 +63,7 @@ fn generated_load_is_the_same_for_the_same_seed() {
     let place = Place::new();
     let command = "generate --contacts 500 --events 20000 --seed";
     let told = place.run(&format!("{command} 7 --to seven.jsonl")).ok().out;
-    assert!(told.starts_with("20000 events, ") && told.ends_with(" bytes, in seven.jsonl\n"), "{told}");
+    assert!(told.starts_with("20,000 events, ") && told.ends_with(" bytes, in seven.jsonl\n"), "{told}");
     let seven = place.read("seven.jsonl");
     assert!(place.run(&format!("{command} 7")).ok().out == seven, "standard output is another");
     assert!(place.run(&format!("{command} 8")).ok().out != seven, "another seed is another history");

@@ -113,7 +113,7 @@ fn directories_that_cannot_be_written() {
     fs::set_permissions(place.path("read-only"), fs::Permissions::from_mode(0o555)).unwrap();
     // Root writes anywhere but where the kernel says no.
     let is_root = fs::write(place.path("read-only/probe"), "").is_ok();
-    let read_only = if is_root { "/sys/kernel/touchline" } else { "read-only" };
+    let read_only = if is_root { "/proc/touchline" } else { "read-only" };
     for command in ["--state state --out", "--out", "--out out --state"] {
         let ran = place.run(&format!("replay a.jsonl {command} {read_only}"));
         ran.failed(INTERNAL, &[read_only]);
