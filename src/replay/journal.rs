@@ -1,7 +1,8 @@
 //! The log of an embedded run: files with the ticks that belong between their records.
 //!
 //! - A *history* gets `tick{t}` before each event whose `occurred_at` t is a new greatest, and `tick{as-of}` at its end.
-//! - A *log* has ticks or rules of its own: they are obeyed and none is added. A pipe is one if it begins with one.
+//! - A *log* has ticks or rules of its own: they are obeyed and none is added, but that a new state begins with the rules of
+//!   the configuration, which hold until the log has others. A pipe is one if it begins with one.
 //! - Files that are *followed* get ticks by the clock: `tick{t₀}` once the ends that were sampled after t₀ are passed.
 //!
 //! What cannot be read again (standard input, ticks by the clock) is first appended to `journal.jsonl` in the state
@@ -197,7 +198,7 @@ impl Replay {
         Ok(Replay {
             files,
             again,
-            rules: plan.rules.filter(|_| !plan.is_log),
+            rules: plan.rules.filter(|_| !plan.is_log || position.is_none()),
             ticks,
             tick: plan.tick,
             has_held: true,

@@ -127,6 +127,24 @@ fn rules_count_from_where_they_stand() {
 }
 
 #[test]
+fn the_configuration_holds_until_a_log_has_rules_of_its_own() {
+    let first = [engagement("1", "2024-01-01T00:00:00Z", "ann"), tick("2024-03-02T00:00:00Z")];
+    let rules = r#"{"kind":"rules","lapse":{"months":3,"warn_s":0}}"#.to_owned();
+    let second = [rules, tick("2024-03-03T00:00:00Z")];
+    let two = "[lapse]\nmonths = 2\nwarn = \"0d\"\n".to_owned();
+    let place = Place::with(&[("first.jsonl", text(&first)), ("second.jsonl", text(&second)), ("two.toml", two)]);
+    let run = |file: &str| place.run(&format!("replay {file} --state state --out out --config two.toml")).ok();
+    run("first.jsonl");
+    let opened = ["lapse opened 1 ann 2024-03-02T00:00:00Z", "account_lapse opened 1 - 2024-03-02T00:00:00Z"];
+    assert_eq!(told(&place.read("out/alerts.jsonl")), opened);
+    run("second.jsonl");
+    // Read again by a state that goes on: the rules of the log stay in force.
+    run("second.jsonl");
+    let retracted = ["lapse retracted 2 ann 2024-03-02T00:00:00Z", "account_lapse retracted 2 - 2024-03-02T00:00:00Z"];
+    assert_eq!(told(&place.read("out/alerts.jsonl")), [opened, retracted].concat());
+}
+
+#[test]
 fn a_history_is_the_log_with_a_tick_before_every_new_greatest_time() {
     let mut log = Vec::new();
     let mut greatest = None;
