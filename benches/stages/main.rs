@@ -22,8 +22,8 @@ use stage::{Figures, Stage};
 const LOADS: [Load; 4] = [
     Load { shape: Shape::Even, contacts: 200_000, events: 3_000_000 },
     Load { shape: Shape::Even, contacts: 2_000_000, events: 4_000_000 },
-    Load { shape: Shape::Real, contacts: 200_000, events: 2_000_000 },
-    Load { shape: Shape::Real, contacts: 2_000_000, events: 4_000_000 },
+    Load { shape: Shape::Real, contacts: 200_000, events: 1_000_000 },
+    Load { shape: Shape::Real, contacts: 2_000_000, events: 2_000_000 },
 ];
 /// Before a stage's name and a file: what a child is to do.
 const CHILD: &str = "--stage";

@@ -34,9 +34,7 @@ const CHUNK_BYTES: usize = 64 << 20;
 pub enum Stage {
     Read,
     Parse,
-    Memory,
     Core,
-    CoreFacts,
     Store,
     StoreFacts,
     Replay,
@@ -54,24 +52,14 @@ pub struct Figures {
 }
 
 impl Stage {
-    pub const ALL: [Stage; 8] = [
-        Stage::Read,
-        Stage::Parse,
-        Stage::Memory,
-        Stage::Core,
-        Stage::CoreFacts,
-        Stage::Store,
-        Stage::StoreFacts,
-        Stage::Replay,
-    ];
+    pub const ALL: [Stage; 6] =
+        [Stage::Read, Stage::Parse, Stage::Core, Stage::Store, Stage::StoreFacts, Stage::Replay];
 
     pub fn name(self) -> &'static str {
         match self {
             Stage::Read => "read",
             Stage::Parse => "parse",
-            Stage::Memory => "memory",
             Stage::Core => "core",
-            Stage::CoreFacts => "core-facts",
             Stage::Store => "store",
             Stage::StoreFacts => "store-facts",
             Stage::Replay => "replay",
@@ -82,9 +70,7 @@ impl Stage {
         match self {
             Stage::Read => "read lines",
             Stage::Parse => "+ parse",
-            Stage::Memory => "+ core, state in memory",
             Stage::Core => "core alone: alerts, scores",
-            Stage::CoreFacts => "core alone: alerts, scores, facts",
             Stage::Store => "+ parse + RocksDB: alerts, scores",
             Stage::StoreFacts => "+ parse + RocksDB: alerts, scores, facts",
             Stage::Replay => "replay: all of it, outbox and files",
@@ -105,9 +91,7 @@ impl Stage {
         let (events, alerts) = match self {
             Stage::Read => meter.measure(|| each_line(file, |_| Ok(())).map(|lines| (lines, 0)))?,
             Stage::Parse => meter.measure(|| parse(file).map(|lines| (lines, 0)))?,
-            Stage::Memory => meter.measure(|| in_memory(file))?,
-            Stage::Core => core_alone(file, scores(), &mut meter)?,
-            Stage::CoreFacts => core_alone(file, Topics::ALL, &mut meter)?,
+            Stage::Core => core_alone(file, &mut meter)?,
             Stage::Store => meter.measure(|| in_store(file, scores()))?,
             Stage::StoreFacts => meter.measure(|| in_store(file, Topics::ALL))?,
             Stage::Replay => return replay(file),
@@ -163,15 +147,9 @@ fn parse(file: &Path) -> Result<u64> {
     })
 }
 
-fn in_memory(file: &Path) -> Result<(u64, u64)> {
-    let mut core = Core::new(scores());
-    each_line(file, |line| core.take(&Record::parse(line, &TimeZone::UTC)?))?;
-    core.finish()
-}
-
 /// Parses a part of the file, measures the core on it, and so on.
-fn core_alone(file: &Path, wanted: Topics, meter: &mut Meter) -> Result<(u64, u64)> {
-    let (mut core, mut chunk, mut ends) = (Core::new(wanted), Vec::with_capacity(CHUNK_BYTES), Vec::new());
+fn core_alone(file: &Path, meter: &mut Meter) -> Result<(u64, u64)> {
+    let (mut core, mut chunk, mut ends) = (Core::default(), Vec::with_capacity(CHUNK_BYTES), Vec::new());
     let mut work = |chunk: &mut Vec<u8>, ends: &mut Vec<usize>| -> Result<()> {
         let starts = std::iter::once(0).chain(ends.iter().copied());
         let lines = starts.zip(ends.iter()).map(|(start, end)| &chunk[start..*end]);
@@ -192,6 +170,7 @@ fn core_alone(file: &Path, wanted: Topics, meter: &mut Meter) -> Result<(u64, u6
 }
 
 /// The state machine on a state in memory.
+#[derive(Default)]
 struct Core {
     machine: Machine,
     state: Memory,
@@ -201,11 +180,6 @@ struct Core {
 }
 
 impl Core {
-    fn new(wanted: Topics) -> Core {
-        let published = Published { wanted, records: 0 };
-        Core { machine: Machine::default(), state: Memory::default(), ticks: Ticks::default(), published, records: 0 }
-    }
-
     fn take(&mut self, record: &Record<'_>) -> Result<()> {
         if let Some(tick) = self.ticks.before(record) {
             self.apply(&Record::Tick(tick))?;
@@ -236,14 +210,14 @@ impl Core {
 }
 
 /// Counts what is published, and drops it.
+#[derive(Default)]
 struct Published {
-    wanted: Topics,
     records: u64,
 }
 
 impl Outputs for Published {
     fn wants(&self, topic: Topic) -> bool {
-        self.wanted.contains(topic)
+        scores().contains(topic)
     }
 
     fn publish(&mut self, _topic: Topic, key: &[u8], value: Option<&[u8]>) {

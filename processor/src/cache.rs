@@ -156,6 +156,19 @@ impl<T: Packed> Cache<T> {
         self.evict();
     }
 
+    /// Visits the dirty records that are there, by key; what they take in memory must stay about the same.
+    pub(crate) fn visit_dirty(
+        &mut self,
+        mut visit: impl FnMut(&[u8], &mut T) -> Result<(), Corrupt>,
+    ) -> Result<(), Corrupt> {
+        for (key, at) in &self.dirty {
+            if let Some(Some(Slot { record: Record::Decoded(record), .. })) = self.slots.get_mut(*at) {
+                visit(key.bytes(), record)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Packs the dirty records and tells of each, by key; `None` is one that is gone.
     pub(crate) fn pack_dirty(&mut self, mut tell: impl FnMut(&[u8], Option<&[u8]>)) {
         self.mark_taken();

@@ -245,6 +245,20 @@ impl State for Store {
         record_keys(&self.db, &mut self.accounts, from, to, limit)
     }
 
+    fn changed_contacts(
+        &mut self,
+        visit: impl FnMut(&[u8], &mut Contact) -> Result<(), Corrupt>,
+    ) -> Result<(), Corrupt> {
+        self.contacts.visit_dirty(visit)
+    }
+
+    fn changed_accounts(
+        &mut self,
+        visit: impl FnMut(&[u8], &mut Account) -> Result<(), Corrupt>,
+    ) -> Result<(), Corrupt> {
+        self.accounts.visit_dirty(visit)
+    }
+
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.rows.get(key) {
             Some(value) => Ok(value.map(<[u8]>::to_vec)),

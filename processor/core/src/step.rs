@@ -62,8 +62,6 @@ pub struct Machine {
     work: Option<Work>,
     /// No timer is filed before this; `None` while it is not known.
     next_timer: Option<Timestamp>,
-    /// Records whose scores have changed since the last flush, in order of change.
-    listed: Vec<Vec<u8>>,
     counts: Counts,
 }
 
@@ -129,42 +127,32 @@ impl Machine {
 
     /// Publishes the scores that have changed, and stores the machine: to be called before every commit.
     pub fn flush<S: State, O: Outputs>(&mut self, state: &mut S, out: &mut O) -> Result<(), S> {
-        let mut value = Vec::new();
+        let (rules, generation, mut value) = (&self.tally_rules().score, self.generation, Vec::new());
         let is_wanted = out.wants(Topic::Scores);
-        for key in std::mem::take(&mut self.listed) {
-            let awaits_rules = self.awaits_rules(&key);
-            let (account, contact) = keys::names(&key)?;
-            let who = Who { account: &account, contact: &contact };
+        let mut publish = |who: Who<'_>, score: Option<ScoreView<'_>>| {
             value.clear();
-            let (rules, generation) = (&self.tally_rules().score, self.generation);
-            let exists = if contact.is_empty() {
-                let Some(mut record) = state.take_account(&key).map_err(StepError::State)? else { continue };
-                record.is_listed = false;
-                if awaits_rules {
-                    // It is listed again when the rules reach it.
-                    state.put_account(&key, record);
-                    continue;
-                }
-                if is_wanted {
-                    ScoreView::of_account(&record, rules).write(who, rules, generation, &mut value);
-                }
-                let exists = record.contacts() > 0;
-                state.put_account(&key, record);
-                exists
-            } else {
-                let Some(mut record) = state.take_contact(&key).map_err(StepError::State)? else { continue };
-                record.is_listed = false;
-                if is_wanted {
-                    ScoreView::of_contact(&record, rules).write(who, rules, generation, &mut value);
-                }
-                let exists = record.entries > 0;
-                state.put_contact(&key, record);
-                exists
-            };
-            if is_wanted {
-                out.publish(Topic::Scores, &who.score_key(), exists.then_some(&value));
+            let is_some = score.is_some();
+            if let Some(score) = score {
+                score.write(who, rules, generation, &mut value);
             }
-        }
+            out.publish(Topic::Scores, &who.score_key(), is_some.then_some(&value));
+        };
+        state.changed_contacts(|key, record| {
+            if std::mem::take(&mut record.is_listed) && is_wanted {
+                let (account, contact) = keys::names(key)?;
+                let who = Who { account: &account, contact: &contact };
+                publish(who, (record.entries > 0).then(|| ScoreView::of_contact(record, rules)));
+            }
+            Ok(())
+        })?;
+        state.changed_accounts(|key, record| {
+            // One that awaits rules is listed again when they reach it.
+            if std::mem::take(&mut record.is_listed) && is_wanted && !self.awaits_rules(key) {
+                let who = Who { account: &keys::names(key)?.0, contact: "" };
+                publish(who, (record.contacts() > 0).then(|| ScoreView::of_account(record, rules)));
+            }
+            Ok(())
+        })?;
         state.put(keys::machine(), self.encode());
         Ok(())
     }

@@ -224,9 +224,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let account = &mut *subject.account;
         account.standing = standing;
         self.file(&mut account.filed, next, &subject.account_key);
-        if subject.account_change == Change::Seen && !std::mem::replace(&mut account.is_listed, true) {
-            self.machine.listed.push(subject.account_key.clone());
-        }
+        account.is_listed |= subject.account_change == Change::Seen;
     }
 
     fn settle_contact(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
@@ -247,9 +245,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let contact = &mut *subject.contact;
         contact.standing = standing;
         self.file(&mut contact.filed, next, &subject.contact_key);
-        if subject.contact_change == Change::Seen && !std::mem::replace(&mut contact.is_listed, true) {
-            self.machine.listed.push(subject.contact_key.clone());
-        }
+        contact.is_listed |= subject.contact_change == Change::Seen;
         Ok(())
     }
 
