@@ -12,6 +12,6 @@ pub mod report;
 pub mod state;
 pub mod telemetry;
 
-/// For RocksDB, too: with both on one heap, what one gives back the other can use.
+/// For RocksDB, too, where the platform lets it: with both on one heap, what one gives back the other can use.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -44,7 +44,7 @@ const ALLOCATED_FOR: usize = 8;
 
 /// See the module.
 pub(crate) struct Cache<T> {
-    /// The slots, by the hash of their keys: with a secret, so that no input can be made to collide. Nothing depends on the
+    /// The slots, by the hash of their keys: with a secret, so that no input alone makes them collide. Nothing depends on the
     /// order that follows from it.
     index: HashTable<usize>,
     hasher: DefaultHashBuilder,
@@ -227,6 +227,26 @@ impl<T: Packed> Cache<T> {
         self.taken.clear();
         self.pinned_bytes = 0;
         self.evict();
+        self.shrink();
+    }
+
+    /// Gives back slots that hold nothing, once they are most: when records have grown, fewer fit. Nothing is dirty or taken.
+    fn shrink(&mut self) {
+        if self.free.len() <= self.slots.len() / 2 {
+            return;
+        }
+        (self.free, self.hand) = (Vec::new(), 0);
+        self.slots.retain(Option::is_some);
+        self.slots.shrink_to_fit();
+        let Cache { index, hasher, slots, .. } = self;
+        let hash_of = |at: &usize| {
+            let slot = slots.get(*at).and_then(Option::as_ref);
+            slot.map_or(0, |slot| hasher.hash_one(slot.key.bytes()))
+        };
+        *index = HashTable::with_capacity(slots.len());
+        for at in 0..slots.len() {
+            index.insert_unique(hash_of(&at), at, hash_of);
+        }
     }
 
     /// The dirty records have not been committed and never will be: the database knows better.

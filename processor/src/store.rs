@@ -138,7 +138,7 @@ impl Store {
         is_half(&self.contacts) || is_half(&self.accounts) || self.rows.bytes() > OVERLAY_BYTES
     }
 
-    /// What the decoded records take, for a gauge.
+    /// What the cached records take, for a gauge.
     pub fn cached_bytes(&self) -> usize {
         self.contacts.bytes() + self.accounts.bytes()
     }

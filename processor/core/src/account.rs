@@ -7,7 +7,7 @@ use crate::codec::{Corrupt, Reader, put_bytes, put_float, put_int, put_time_opti
 use crate::contact::{Contact, Tally, read_standing};
 use crate::coverage::Coverage;
 use crate::decay::{Decay, score};
-use crate::lapse::{Standing, Told, Watch};
+use crate::lapse::{Standing, Watch};
 use crate::profile::{Profile, ROLES, Role};
 use crate::rules::{RoleWeights, ScoreRules};
 use crate::spans::Spans;
@@ -53,22 +53,30 @@ const NAMED: usize = 100;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Lapsed {
     tick: Option<Timestamp>,
-    /// By name, the first [`NAMED`].
+    /// By name; of more than [`NAMED`], the first.
     contacts: Vec<SmolStr>,
 }
 
 impl Lapsed {
-    /// A contact's lapse has been told of.
-    pub fn see(&mut self, contact: &str, told: &Told) {
-        let place = self.contacts.binary_search_by(|name| name.as_str().cmp(contact));
-        match (told.change.is_open(), place) {
-            (true, _) if self.tick != told.tick => *self = Lapsed { tick: told.tick, contacts: vec![contact.into()] },
+    /// Something was told of a contact's lapses; `is_told`: one of them was told at this tick, and stands.
+    pub fn see(&mut self, contact: &str, tick: Option<Timestamp>, is_told: bool) {
+        if self.tick != tick {
+            *self = Lapsed { tick, contacts: Vec::new() };
+        }
+        match (is_told, self.contacts.binary_search_by(|name| name.as_str().cmp(contact))) {
             (true, Err(place)) => {
                 self.contacts.insert(place, contact.into());
                 self.contacts.truncate(NAMED);
             }
             (false, Ok(place)) => drop(self.contacts.remove(place)),
             (true, Ok(_)) | (false, Err(_)) => {}
+        }
+    }
+
+    /// Forgets those of another tick, which no alert will name any more.
+    pub fn forget_before(&mut self, tick: Option<Timestamp>) {
+        if self.tick != tick {
+            *self = Lapsed::default();
         }
     }
 
@@ -131,7 +139,7 @@ impl Account {
 
     /// Takes a contact's points out of one role's and adds what they are now to another's.
     pub(crate) fn move_points(&mut self, was: Role, before: &Tally, role: Role, after: &Tally, decay: Decay) {
-        self.roles[was as usize].contacts -= 1;
+        self.roles[was as usize].contacts = self.roles[was as usize].contacts.saturating_sub(1);
         self.roles[role as usize].contacts += 1;
         if before.as_of.is_some() {
             self.roles[was as usize].points -= before.points() * decay.shift(before.landmark, self.landmark);
@@ -232,7 +240,7 @@ impl Account {
 
     /// Memory behind it, roughly.
     pub fn heap_bytes(&self) -> usize {
-        let lapsed = size_of_val(&*self.lapsed.contacts);
+        let lapsed: usize = self.lapsed.contacts.iter().map(|name| size_of::<SmolStr>() + name.len()).sum();
         size_of::<Account>() + lapsed + self.all.heap_bytes() + self.line.heap_bytes() + self.profile.heap_bytes()
     }
 }

@@ -8,7 +8,7 @@ use crate::spans::{Added, MERGED, Spans};
 
 /// Times in neighbouring halves are no further apart than a span's longest gap, and those of halves that have two or more
 /// between them always are.
-const HALF_S: i64 = MERGED.as_secs() / 2;
+const HALF_NS: i128 = MERGED.as_nanos() / 2;
 
 /// Times, as spans and as numbers by half of a week.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub struct Coverage {
 }
 
 fn half(time: Timestamp) -> i32 {
-    // Years have four digits.
-    time.as_second().div_euclid(HALF_S) as i32
+    // Whole seconds are cut off towards 1970: its first half would be a second too long. Years have four digits.
+    time.as_nanosecond().div_euclid(HALF_NS) as i32
 }
 
 impl Coverage {
@@ -151,6 +151,22 @@ mod tests {
         ) {
             let time = |hours: &i64| Timestamp::from_second(hours * 3_600).unwrap();
             let of = |lists: &[&Vec<i64>]| lists.iter().flat_map(|list| list.iter().map(time)).collect::<Coverage>();
+            let mut coverage = of(&[&others, &before]);
+            if coverage.replace(&of(&[&before]), &of(&[&after])) {
+                prop_assert_eq!(coverage, of(&[&others, &after]));
+            }
+        }
+
+        /// Where halves begin and end, also before 1970 and between seconds.
+        #[test]
+        fn what_can_be_replaced_at_the_ends_of_halves_is_too(
+            others in proptest::collection::vec((-4i128..5, -2i128..3), 0..8),
+            before in proptest::collection::vec((-4i128..5, -2i128..3), 0..4),
+            after in proptest::collection::vec((-4i128..5, -2i128..3), 0..3),
+        ) {
+            const STEP_NS: i128 = 500_000_000;
+            let time = |(half, steps): &(i128, i128)| Timestamp::from_nanosecond(half * HALF_NS + steps * STEP_NS).unwrap();
+            let of = |lists: &[&Vec<_>]| lists.iter().flat_map(|list| list.iter().map(time)).collect::<Coverage>();
             let mut coverage = of(&[&others, &before]);
             if coverage.replace(&of(&[&before]), &of(&[&after])) {
                 prop_assert_eq!(coverage, of(&[&others, &after]));

@@ -50,12 +50,18 @@ impl Decay {
 
 /// S → 0 … 100: 100 (1 − e^(−S/k)). Unlike a ranking it needs no population.
 pub fn score(points: f64, k: f64) -> f64 {
-    -100.0 * (-points / k).exp_m1()
+    // A sum of nothing is -0.0 and would be published as such.
+    -100.0 * (-points / k).exp_m1() + 0.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_scores_nothing() {
+        assert!(score([].iter().sum(), 10.0).is_sign_positive());
+    }
 
     #[test]
     fn a_point_is_worth_half_after_a_half_life_on_any_landmark() {

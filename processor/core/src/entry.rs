@@ -254,8 +254,9 @@ impl<'a> Entry<'a> {
         let source = Cow::Borrowed(reader.text()?);
         let id = Cow::Borrowed(reader.text()?);
         let revision = if first & REVISED != 0 { Some(reader.int()?) } else { None };
-        let mut fields = Vec::with_capacity(reader.count()?);
-        for _ in 0..fields.capacity() {
+        let count = reader.count()?;
+        let mut fields = Vec::with_capacity(count);
+        for _ in 0..count {
             fields.push(read_field(&mut reader)?);
         }
         let mut unknown = Vec::new();

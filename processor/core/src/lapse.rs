@@ -350,6 +350,11 @@ impl Watch {
         next
     }
 
+    /// Whether a lapse was told at this tick, and stands.
+    pub fn is_lapse_told_at(&self, tick: Option<Timestamp>) -> bool {
+        self.ledger.iter().any(|told| told.rule == Rule::Lapse && told.change.is_open() && told.tick == tick)
+    }
+
     fn told(&self, rule: Rule, last: Timestamp) -> Option<&Told> {
         // What is asked for was told most recently.
         self.ledger.iter().rev().find(|told| told.rule == rule && told.last == last)

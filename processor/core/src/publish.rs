@@ -87,7 +87,7 @@ fn join(parts: &[&str]) -> Vec<u8> {
     key
 }
 
-/// A JSON object, or null in its place, under a name.
+/// Appends a JSON object under a name.
 pub(crate) fn object(out: &mut Vec<u8>, name: &'static str, members: impl FnOnce(&mut Vec<u8>)) {
     member(out, name);
     out.push(b'{');

@@ -1,8 +1,7 @@
 //! Where the state machine keeps what it knows: ordered rows, and the two records that every event touches.
 //!
 //! Keys come from [`crate::keys`]; the implementation need not know what they mean. Contacts and accounts are handed over
-//! decoded, because most events find theirs in memory: *take* it, change it, *put* it back. What has been taken and not
-//! put back is gone.
+//! decoded: *take* it, change it, *put* it back. What has been taken and not put back is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;

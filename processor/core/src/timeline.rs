@@ -82,7 +82,7 @@ impl<S: State> Timeline<'_, S> {
             }
             is_removed
         };
-        self.contact.entries -= u64::from(is_removed);
+        self.contact.entries = self.contact.entries.saturating_sub(u64::from(is_removed));
         Ok(is_removed)
     }
 

@@ -70,7 +70,8 @@ pub enum OutboxError {
 }
 
 impl Outbox {
-    /// The records of `topics` behind `cursor`, or from the beginning. Topics that are new to the cursor are copied first.
+    /// The records of `topics` behind `cursor`, or from the beginning. Topics that are new to the cursor are copied
+    /// first, once a copy that is under way has ended.
     pub fn read(&self, cursor: Option<&[u8]>, topics: Topics, limits: Limits) -> Result<Batch, OutboxError> {
         loop {
             let mut cursor = self.start(cursor, topics)?;
@@ -79,6 +80,7 @@ impl Outbox {
             let is_end = reading.copy(&mut cursor)? && reading.follow(&mut cursor)?;
             // Trimmed in the meantime: what was read may have holes.
             if log >= self.floor() {
+                let is_end = is_end && cursor.topics == topics;
                 let cursor = cursor.encode(self.inner.state);
                 return Ok(Batch { records: reading.records, cursor, is_end });
             }
@@ -98,19 +100,20 @@ impl Outbox {
 
     fn start(&self, cursor: Option<&[u8]>, topics: Topics) -> Result<Cursor, CursorError> {
         let copy = |topics, since| Some(Copy { topics, since, after: Vec::new() });
-        let end = self.end();
         let cursor = cursor.map(|bytes| self.decode(bytes)).transpose()?;
+        let end = self.end();
         let Some(mut cursor) = cursor.filter(|cursor| cursor.log >= self.floor()) else {
             return Ok(Cursor { topics, log: end, copy: copy(topics, 0) });
         };
-        let added = topics.without(cursor.topics);
-        let copied = cursor.copy.as_ref().map_or(Topics::NONE, |copy| copy.topics.and(topics));
-        let behind = end - cursor.log;
+        if let Some(copy) = &mut cursor.copy {
+            // Topics that are new wait for the end of a copy that is under way.
+            copy.topics = copy.topics.and(topics);
+            cursor.topics = cursor.topics.and(topics);
+            return Ok(cursor);
+        }
+        let (added, behind) = (topics.without(cursor.topics), end - cursor.log);
         if added != Topics::NONE {
-            // A copy that is under way begins again: sinks take a record twice.
-            cursor.copy = copy(added.or(copied), 0);
-        } else if let Some(copy) = &mut cursor.copy {
-            copy.topics = copied;
+            cursor.copy = copy(added, 0);
         } else if behind >= FAR && behind >= end / FAR_SHARE {
             (cursor.copy, cursor.log) = (copy(topics, cursor.log), end);
         }

@@ -120,6 +120,45 @@ fn topics_that_are_added_are_copied() {
 }
 
 #[test]
+fn a_topic_added_during_a_copy_of_changes_repeats_nothing_that_was_followed() {
+    let dir = TempDir::new().unwrap();
+    let mut store = open(dir.path());
+    let outbox = store.outbox().clone();
+    let topics: Topics = [Alerts, Scores].into_iter().collect();
+    for n in 0..10 {
+        let v = n.to_string();
+        publish(&mut store, &[(Alerts, "x", Some(&v[..])), (Facts, "f", Some("1"))]);
+    }
+    let mut sink = Sink::default();
+    sink.drain(&outbox, topics);
+    assert_eq!(sink.all.len(), 10);
+    for n in 10..40 {
+        let v = n.to_string();
+        publish(&mut store, &[(Alerts, "x", Some(&v[..]))]);
+    }
+    let few = Limits { records: 2, bytes: 100 };
+    let first = outbox.read(sink.cursor.as_deref(), topics, few).unwrap();
+    assert_eq!(first.records.len(), 2);
+    let mut cursor = first.cursor;
+    let mut repeated = Vec::new();
+    loop {
+        let batch = outbox.read(Some(&cursor), Topics::ALL, Limits::default()).unwrap();
+        repeated.extend(
+            batch
+                .records
+                .iter()
+                .filter(|r| r.topic == Alerts && sink.all.contains_key(&r.sequence))
+                .map(|r| r.sequence),
+        );
+        cursor = batch.cursor;
+        if batch.is_end {
+            break;
+        }
+    }
+    assert_eq!(repeated, Vec::<u64>::new());
+}
+
+#[test]
 fn a_foreign_cursor_is_refused() {
     let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (mut store, stranger) = (open(dir.path()), open(other.path()));

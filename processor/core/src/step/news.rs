@@ -47,7 +47,8 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
                 }
                 News::Alert(told, due) => {
                     if told.rule == Rule::Lapse && !who.contact.is_empty() {
-                        subject.account.lapsed.see(who.contact, told);
+                        let is_told = subject.contact.watch.is_lapse_told_at(self.machine.tick);
+                        subject.account.lapsed.see(who.contact, self.machine.tick, is_told);
                         subject.account_change = subject.account_change.max(subject::Change::Hidden);
                     }
                     self.publish_alert(subject, who, *told, *due)?;

@@ -237,7 +237,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let mut is_told = true;
         self.change_account(subject, |account| {
             account.move_points(was, &before.tally, role, &tally, decay);
-            account.engagements = account.engagements + tally.engagements - before.tally.engagements;
+            account.engagements = (account.engagements + tally.engagements).saturating_sub(before.tally.engagements);
             is_told = account.all.replace(&before.times, &times);
             let none = Coverage::default();
             let of = |role: Role, times| if role.is_line() { times } else { &none };

@@ -223,6 +223,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         }
         let account = &mut *subject.account;
         account.standing = standing;
+        account.lapsed.forget_before(self.machine.tick);
         self.file(&mut account.filed, next, &subject.account_key);
         account.is_listed |= subject.account_change == Change::Seen;
     }

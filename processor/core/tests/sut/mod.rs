@@ -95,6 +95,8 @@ struct Gathered {
     outcome: Outcome,
     facts: BTreeMap<String, Value>,
     versions: BTreeMap<(Topic, String), u64>,
+    /// Lapse alerts that stand: (account, contact, id) → the tick at which they were told.
+    open: BTreeMap<(String, String, String), Option<Timestamp>>,
 }
 
 impl Gathered {
@@ -104,13 +106,37 @@ impl Gathered {
             let value: Option<Value> = published.value.map(|value| serde_json::from_slice(&value).unwrap());
             self.check_version(published.topic, &key, value.as_ref());
             match (published.topic, value) {
-                (Topic::Alerts, Some(value)) => self.outcome.alerts.push(alert(line, &value)),
+                (Topic::Alerts, Some(value)) => {
+                    self.check_listed(&value);
+                    self.outcome.alerts.push(alert(line, &value));
+                }
                 (Topic::Scores, Some(value)) => drop(self.outcome.scores.insert(key, score(&value))),
                 (Topic::Scores, None) => drop(self.outcome.scores.remove(&key)),
                 (Topic::Facts, Some(value)) => drop(self.facts.insert(key, value)),
                 (Topic::Facts, None) => drop(self.facts.remove(&key)),
                 (topic, value) => panic!("{topic:?} {value:?}"),
             }
+        }
+    }
+
+    /// An account's alert lists the contacts whose lapse was told at the same tick and stands.
+    fn check_listed(&mut self, value: &Value) {
+        let (account, change, tick) = (text(value, "account"), text(value, "change"), time(value, "tick"));
+        match value["rule"].as_str() {
+            Some("lapse") => {
+                let key = (account, text(value, "contact"), text(value, "id"));
+                match change.as_str() {
+                    "opened" | "escalated" => drop(self.open.insert(key, tick)),
+                    _ => drop(self.open.remove(&key)),
+                }
+            }
+            Some("account_lapse") if change == "opened" => {
+                let listed = self.open.iter().filter(|((of, ..), told)| *of == account && **told == tick);
+                let listed: BTreeSet<_> = listed.map(|((_, contact, _), _)| contact.as_str()).collect();
+                let first: Vec<_> = listed.into_iter().take(100).collect();
+                assert_eq!(value["contacts"], serde_json::json!(first), "{value}");
+            }
+            _ => {}
         }
     }
 
