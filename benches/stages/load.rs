@@ -82,11 +82,14 @@ fn even(load: Load, out: &mut impl Write) -> Result<()> {
     let mut words = Xoshiro256PlusPlus::seed_from_u64(SEED);
     let mut below = |limit: u64| ((u128::from(words.next_u64()) * u128::from(limit)) >> 64) as u64;
     let mut recent: Vec<String> = Vec::with_capacity(RECENT);
+    let week = SignedDuration::from_secs(WEEK_S as i64);
+    // On the first line, because that is what makes it a log with ticks of its own.
+    writeln!(out, r#"{{"kind":"tick","through":"{}"}}"#, start - week)?;
     let mut tick = start;
     for n in 0..load.events {
         let now = start + SignedDuration::from_secs(span_s * n as i64 / load.events as i64);
         // A week behind: whoever is late is not too late.
-        while now - SignedDuration::from_secs(WEEK_S as i64) >= tick {
+        while now - week >= tick {
             writeln!(out, r#"{{"kind":"tick","through":"{tick}"}}"#)?;
             tick += DAY;
         }
