@@ -238,14 +238,9 @@ impl<T: Packed> Cache<T> {
         (self.free, self.hand) = (Vec::new(), 0);
         self.slots.retain(Option::is_some);
         self.slots.shrink_to_fit();
-        let Cache { index, hasher, slots, .. } = self;
-        let hash_of = |at: &usize| {
-            let slot = slots.get(*at).and_then(Option::as_ref);
-            slot.map_or(0, |slot| hasher.hash_one(slot.key.bytes()))
-        };
-        *index = HashTable::with_capacity(slots.len());
-        for at in 0..slots.len() {
-            index.insert_unique(hash_of(&at), at, hash_of);
+        self.index = HashTable::with_capacity(self.slots.len());
+        for at in 0..self.slots.len() {
+            self.enter(at);
         }
     }
 
@@ -313,13 +308,24 @@ impl<T: Packed> Cache<T> {
             Some(empty) => *empty = Some(slot),
             None => self.slots.push(Some(slot)),
         }
+        self.enter(at);
+        at
+    }
+
+    /// Places for records, also those that hold none.
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    /// Enters a slot into the index.
+    fn enter(&mut self, at: usize) {
         let Cache { index, hasher, slots, .. } = self;
         let hash_of = |at: &usize| {
             let slot = slots.get(*at).and_then(Option::as_ref);
             slot.map_or(0, |slot| hasher.hash_one(slot.key.bytes()))
         };
-        index.insert_unique(hasher.hash_one(key), at, hash_of);
-        at
+        index.insert_unique(hash_of(&at), at, hash_of);
     }
 
     fn remove(&mut self, at: usize) {

@@ -187,6 +187,7 @@ fn a_log_says_itself_up_to_when_to_look() {
         .refused(64, &["log.jsonl has ticks of its own", "leave out --as-of"]);
     let words = ["standard input has ticks of its own", "leave out --as-of"];
     place.run("replay - --as-of 2024-05-01 < log.jsonl").refused(64, &words);
+    assert!(!place.exists("touchline-out/.run"), "a state that nobody will go on with");
     let words = ["standard input has ticks of its own", "leave out --follow"];
     place.run("replay - --follow < log.jsonl").refused(64, &words);
 }

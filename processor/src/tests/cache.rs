@@ -147,3 +147,19 @@ fn keeps_what_is_wanted_again() {
         cache.settle();
     }
 }
+
+#[test]
+fn gives_back_the_slots_of_what_it_has_no_room_for_any_more() {
+    let mut cache = Cache::new(100_000);
+    for (round, bytes) in [(0u8, 3), (1, 30_000)] {
+        for number in 0..1_000u16 {
+            let [high, low] = number.to_be_bytes();
+            cache.put(&[round, high, low], Box::new(Toy { value: number, bytes }));
+            cache.pack_dirty(|_, _| ());
+            cache.settle();
+        }
+    }
+    assert!(cache.slots() < 40, "{} slots for the eight records that fit", cache.slots());
+    let newest = cache.take(&[1, 3, 231]).unwrap();
+    assert_eq!(newest, Known::Here(Box::new(Toy { value: 999, bytes: 30_000 })));
+}

@@ -25,6 +25,8 @@ pub fn parse_time(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     let date: civil::Date = text.parse().ok()?;
     Some(date.to_zoned(zone.clone()).ok()?.timestamp())
 }
+
+/// A value of a known field; `None`: it reads as absent.
 pub(super) fn known<'a>(
     raw: &'a str,
     name: &'static str,
