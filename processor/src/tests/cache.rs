@@ -157,9 +157,9 @@ fn gives_back_the_slots_of_what_it_has_no_room_for_any_more() {
             cache.put(&[round, high, low], Box::new(Toy { value: number, bytes }));
             cache.pack_dirty(|_, _| ());
             cache.settle();
+            let Known::Here(newest) = cache.take(&[round, high, low]).unwrap() else { panic!("{number} is lost") };
+            cache.keep(&[round, high, low], newest);
         }
     }
     assert!(cache.slots() < 40, "{} slots for the eight records that fit", cache.slots());
-    let newest = cache.take(&[1, 3, 231]).unwrap();
-    assert_eq!(newest, Known::Here(Box::new(Toy { value: 999, bytes: 30_000 })));
 }

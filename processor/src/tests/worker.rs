@@ -302,6 +302,15 @@ fn verify_finds_what_does_not_hold_together() {
         &|db| db.put(&record, &contact).unwrap(),
         &["does not read as timeline entry", "does not read as timeline entry"],
     );
+    // The kind of its entry, which stands before the length of the source's name.
+    let source = contact.windows(3).position(|bytes| bytes == b"crm").unwrap();
+    let mut odd = contact.clone();
+    odd[source - 2] = 7;
+    check(
+        &|db| db.put(&record, &odd).unwrap(),
+        &|db| db.put(&record, &contact).unwrap(),
+        &["does not read as timeline entry"],
+    );
     check(
         &|db| db.delete(&record).unwrap(),
         &|db| db.put(&record, &contact).unwrap(),
