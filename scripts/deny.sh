@@ -32,6 +32,12 @@ fetch_database() {
 
 deny check --deny warnings bans licenses sources
 
+# The model is pure by its manifest, at any depth.
+if impure=$(cargo tree --locked -p touchline-core -e normal --prefix none | grep -E '^(tokio|mio|socket2|rdkafka|rocksdb) '); then
+    echo "deny: touchline-core must do no I/O, and depends on: ${impure//$'\n'/, }" >&2
+    exit 1
+fi
+
 if why=$(fetch_database); then
     deny check --deny warnings advisories
 else

@@ -31,11 +31,17 @@ has_libclang() {
     return 1
 }
 
+# The headers of OpenSSL, for librdkafka.
+has_openssl() {
+    [ -n "${OPENSSL_DIR:-}" ] || pkg-config --exists openssl 2>/dev/null || [ -d /opt/homebrew/opt/openssl@3 ] || [ -d /usr/local/opt/openssl@3 ]
+}
+
 missing() {
     has g++ || has c++ || echo g++
     has make || echo make
     has pkg-config || has pkgconf || [ "$(uname -s)" = Darwin ] || echo pkg-config
     has_libclang || echo libclang-dev
+    has_openssl || echo libssl-dev
 }
 
 install_on_debian() {
@@ -72,17 +78,17 @@ check_tools() {
         install_on_debian "$@"
         return
     fi
-    say "this is not Debian or Ubuntu, so install a C++ compiler, make, pkg-config and libclang yourself, for example"
+    say "this is not Debian or Ubuntu, so install a C++ compiler, make, pkg-config, libclang and the headers of OpenSSL yourself, for example"
     if [ "$(uname -s)" = Darwin ]; then
-        say "    xcode-select --install"
+        say "    xcode-select --install; brew install openssl@3"
     elif has dnf; then
-        say "    sudo dnf install gcc-c++ make pkgconf clang-devel"
+        say "    sudo dnf install gcc-c++ make pkgconf clang-devel openssl-devel"
     elif has zypper; then
-        say "    sudo zypper install gcc-c++ make pkgconf clang-devel"
+        say "    sudo zypper install gcc-c++ make pkgconf clang-devel libopenssl-devel"
     elif has pacman; then
-        say "    sudo pacman -S --needed gcc make pkgconf clang"
+        say "    sudo pacman -S --needed gcc make pkgconf clang openssl"
     else
-        say "    the packages that your system calls gcc-c++ (or g++), make, pkgconf and clang-devel (or libclang)"
+        say "    the packages that your system calls gcc-c++ (or g++), make, pkgconf and clang-devel (or libclang) and openssl-devel"
     fi
     fail "and run this again. If libclang is in an unusual place, LIBCLANG_PATH says where."
 }
