@@ -182,7 +182,7 @@ struct Core {
 impl Core {
     fn take(&mut self, record: &Record<'_>) -> Result<()> {
         if let Some(tick) = self.ticks.before(record) {
-            self.apply(&Record::Tick(tick))?;
+            self.apply(&Record::tick(tick))?;
         }
         self.apply(record)?;
         self.records += 1;

@@ -187,7 +187,7 @@ impl<'w, J: Journal> Cycle<'w, J> {
                     self.batch.records += u64::from(tick.is_some());
                     let ticked = match tick {
                         Some(tick) => {
-                            self.machine.apply(&Record::Tick(tick), &mut worker.store, &mut worker.outputs)?
+                            self.machine.apply(&Record::tick(tick), &mut worker.store, &mut worker.outputs)?
                         }
                         None => Step::Done,
                     };

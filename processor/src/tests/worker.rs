@@ -51,12 +51,12 @@ impl Journal for Lines {
         let parse = |line: &'a String| Record::parse(line.as_bytes(), &TimeZone::UTC);
         match parse(line) {
             // As a file's journal does: the tick and the event behind it in one.
-            Ok(Record::Tick(through)) => match self.lines.get(self.at).map(|line| (line.len(), parse(line))) {
+            Ok(Record::Tick { through, .. }) => match self.lines.get(self.at).map(|line| (line.len(), parse(line))) {
                 Some((bytes, Ok(record @ Record::Event(_)))) => {
                     self.at += 1;
                     Ok(Input::Record { record, tick: Some(through), bytes, held: None })
                 }
-                _ => Ok(Input::Record { record: Record::Tick(through), tick: None, bytes: line.len(), held: None }),
+                _ => Ok(Input::Record { record: Record::tick(through), tick: None, bytes: line.len(), held: None }),
             },
             Ok(Record::Event(event)) if event.occurred_at > self.until => {
                 Ok(Input::Hold { at: event.occurred_at, raw: line.clone().into() })
@@ -93,13 +93,13 @@ fn engagement(number: usize, account: u8, contact: u16, day: i64) -> String {
 }
 
 fn tick(day: i64) -> String {
-    String::from_utf8(tick_record(at(day))).unwrap()
+    String::from_utf8(tick_record(at(day), None)).unwrap()
 }
 
 fn rules(months: u32) -> String {
     let mut rules = Rules::default();
     rules.lapse.months = months;
-    String::from_utf8(rules.to_record()).unwrap()
+    String::from_utf8(rules.to_record(None)).unwrap()
 }
 
 /// More than the state machine takes in one slice of a tick or a rules record.
