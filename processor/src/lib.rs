@@ -18,6 +18,7 @@ mod options;
 mod outbox;
 mod outputs;
 mod overlay;
+mod partition;
 mod store;
 #[cfg(test)]
 mod tests;
