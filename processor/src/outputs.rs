@@ -65,6 +65,8 @@ pub struct Output<'a> {
 /// The records that a batch publishes, in order. Those of topics that are not wanted are left out.
 pub struct OutputBatch {
     wanted: Topics,
+    /// Nothing is taken: it has been published before.
+    is_muted: bool,
     bytes: Vec<u8>,
     spans: Vec<Span>,
 }
@@ -82,7 +84,12 @@ impl OutputBatch {
     /// An empty batch that takes records of these topics, and dead letters always: nothing is dropped silently.
     pub fn new(wanted: Topics) -> OutputBatch {
         let wanted = Topics(wanted.0 | 1 << Topic::DeadLetters as u8);
-        OutputBatch { wanted, bytes: Vec::new(), spans: Vec::new() }
+        OutputBatch { wanted, is_muted: false, bytes: Vec::new(), spans: Vec::new() }
+    }
+
+    /// From here on takes nothing, or what is wanted again.
+    pub fn mute(&mut self, is_muted: bool) {
+        self.is_muted = is_muted;
     }
 
     /// The records, in the order they were published.
@@ -118,7 +125,7 @@ impl OutputBatch {
 
 impl Outputs for OutputBatch {
     fn wants(&self, topic: Topic) -> bool {
-        self.wanted.contains(topic)
+        !self.is_muted && self.wanted.contains(topic)
     }
 
     fn publish(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>) {

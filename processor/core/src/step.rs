@@ -93,6 +93,16 @@ impl Machine {
         &self.rules
     }
 
+    /// What versions of scores are above all others by. Rises when a state is made again from less than the whole log.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Publishes with versions of this generation from here on.
+    pub fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
     /// What has been done since the machine was loaded.
     pub fn counts(&self) -> Counts {
         self.counts
