@@ -69,6 +69,7 @@ pub struct OutputBatch {
     is_muted: bool,
     bytes: Vec<u8>,
     spans: Vec<Span>,
+    scores: u64,
 }
 
 /// Where a record's key and value lie, one behind the other.
@@ -84,7 +85,7 @@ impl OutputBatch {
     /// An empty batch that takes records of these topics, and dead letters always: nothing is dropped silently.
     pub fn new(wanted: Topics) -> OutputBatch {
         let wanted = Topics(wanted.0 | 1 << Topic::DeadLetters as u8);
-        OutputBatch { wanted, is_muted: false, bytes: Vec::new(), spans: Vec::new() }
+        OutputBatch { wanted, is_muted: false, bytes: Vec::new(), spans: Vec::new(), scores: 0 }
     }
 
     /// From here on takes nothing, or what is wanted again.
@@ -120,6 +121,12 @@ impl OutputBatch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
+        self.scores = 0;
+    }
+
+    /// How many of the records are scores.
+    pub(crate) fn scores(&self) -> u64 {
+        self.scores
     }
 }
 
@@ -132,6 +139,7 @@ impl Outputs for OutputBatch {
         if !self.wants(topic) {
             return;
         }
+        self.scores += u64::from(topic == Topic::Scores);
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();

@@ -87,6 +87,7 @@ impl Partition {
             alerts: counts.alerts - self.counted.alerts,
             opened: counts.opened - self.counted.opened,
             published: self.outputs.len() as u64,
+            scores: self.outputs.scores(),
             ..std::mem::take(&mut self.batch)
         };
         self.counted = counts;

@@ -50,6 +50,8 @@ pub struct Progress {
     pub opened: u64,
     /// Records published.
     pub published: u64,
+    /// Of them, scores.
+    pub scores: u64,
 }
 
 impl Progress {
@@ -63,6 +65,7 @@ impl Progress {
         self.alerts += other.alerts;
         self.opened += other.opened;
         self.published += other.published;
+        self.scores += other.scores;
     }
 
     /// What has been read for it.
