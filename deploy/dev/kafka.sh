@@ -19,6 +19,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 
 readonly NEEDS="run  scripts/setup.sh test  or install them (Debian: openjdk-17-jre-headless, maven)"
+readonly STOP=TERM PASSING='nothing passes'
 jars=$cache/kafka/$(cksum <"$here/kafka.pom.xml" | tr ' ' -)
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 
@@ -105,7 +106,7 @@ broker() {
 cluster() { head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '='; }
 
 is_ready() { answers "$port"; }
-READY=is_ready
+readonly READY=is_ready
 
 tool() {
     local class=$1

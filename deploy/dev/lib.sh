@@ -3,7 +3,8 @@
 # A server has a directory. In it: `port`, the first of its ports, which it keeps from start to start; `pid`; and
 # `server.log`, all that it says. It listens on 127.0.0.1 alone.
 #
-# The script that sources this sets READY, a command that succeeds once the server answers.
+# The script that sources this sets READY, a command that succeeds once the server answers; STOP, the signal that stops it;
+# and PASSING, what the log of a server that has ended says where another attempt is worth it.
 # shellcheck shell=bash
 
 # A JVM on a machine that compiles something else meanwhile takes a quarter of this.
@@ -33,11 +34,20 @@ usage() {
     exit 64
 }
 
+# Whether the process is the server of `dir`: by now the number can be another one's.
+serves() {
+    case $(ps -o args= -p "${1:-0}" 2>/dev/null) in
+    *"$dir/"*) ;;
+    *) return 1 ;;
+    esac
+}
+
 # Makes DIR, and sets `dir` to it and `port`: the one given, else the one that it had, else the first of a free block. A
 # lock, which the server inherits, keeps the block from a server that is started at the same time.
 prepare() {
     mkdir -p "$1"
     dir=$(cd "$1" && pwd)
+    ! serves "$(cat "$dir/pid" 2>/dev/null)" || fail "the server of $dir is running already"
     port=${2:-0}
     if [ "$port" = 0 ] && [ -e "$dir/port" ]; then
         port=$(cat "$dir/port")
@@ -64,15 +74,21 @@ is_free() {
 # Starts the server of `dir`, and waits until it is READY.
 launch() {
     local deadline=$((SECONDS + START_SECONDS))
+    spawn "$@"
+    until "$READY" >/dev/null 2>&1; do
+        [ -z "$is_told_to_end" ] || exit 1
+        ((SECONDS < deadline)) || unstarted "no answer on 127.0.0.1:$port within $START_SECONDS s"
+        sleep 0.1
+        is_running "$server" && continue
+        tail -n 5 "$dir/server.log" | grep -q "$PASSING" || unstarted "it has ended"
+        spawn "$@"
+    done
+}
+
+spawn() {
     "$@" >>"$dir/server.log" 2>&1 </dev/null &
     server=$!
     echo "$server" >"$dir/pid"
-    until "$READY" 2>/dev/null; do
-        [ -z "$is_told_to_end" ] || exit 1
-        is_running "$server" || unstarted "it has ended"
-        ((SECONDS < deadline)) || unstarted "no answer on 127.0.0.1:$port within $START_SECONDS s"
-        sleep 0.1
-    done
 }
 
 unstarted() {
@@ -121,18 +137,14 @@ run() {
 stop() {
     dir=$(cd "$1" 2>/dev/null && pwd) || fail "there is no directory $1"
     server=$(cat "$dir/pid" 2>/dev/null) || fail "no server has been started in $dir"
-    # A number that by now is another process's is not in the way.
-    case $(ps -o args= -p "$server") in
-    *"$dir"*) end_server ;;
-    *) server= ;;
-    esac
+    ! serves "$server" || end_server
 }
 
 end_server() {
     local deadline=$((SECONDS + STOP_SECONDS))
     [ -n "$server" ] || return 0
     # One that is paused sees the signal once it goes on.
-    kill "$server" 2>/dev/null && kill -CONT "$server" 2>/dev/null || return 0
+    kill "-$STOP" "$server" 2>/dev/null && kill -CONT "$server" 2>/dev/null || return 0
     while is_running "$server"; do
         if ((SECONDS >= deadline)); then
             kill -KILL "$server" 2>/dev/null || true
