@@ -153,7 +153,7 @@ impl Feed for OutboxFeed {
             value: record.value,
         };
         let changes = batch.records.into_iter().map(change).collect();
-        Ok(Some(Batch { changes, next: Cursor::new(batch.cursor) }))
+        Ok(Some(Batch { changes, next: Some(Cursor::new(batch.cursor)), published_at: None }))
     }
 
     fn news(&self) -> watch::Receiver<u64> {

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use touchline_core::output::Topic;
 use tracing::warn;
 
-use crate::sink::{Batch, BoxFuture, Cursor, Sink, SinkError};
+use crate::sink::{Batch, BoxFuture, Delivered, Lane, Sink, SinkError, Start};
 use append::AppendFile;
 use encode::Rows;
 pub use error::FileError;
@@ -113,7 +113,7 @@ impl FileSink {
         for ((file, length), lines) in self.appended.iter_mut().zip(&mut lengths).zip(&rows.lines) {
             *length = file.append(*length, lines)?;
         }
-        let (feed, cursor) = (self.config.feed.clone(), Some(batch.next.clone()));
+        let (feed, cursor) = (self.config.feed.clone(), batch.next.clone().or(self.recorded.cursor.clone()));
         let recorded = Recorded { feed, cursor, lengths, next: rows.next };
         self.index.store(&rows.latest, &recorded)?;
         self.recorded = recorded;
@@ -174,13 +174,16 @@ impl Sink for FileSink {
         &self.config.name
     }
 
-    fn cursor(&mut self) -> BoxFuture<'_, Result<Option<Cursor>, SinkError>> {
+    fn claim<'a>(&'a mut self, _lane: &'a Lane) -> BoxFuture<'a, Result<Start, SinkError>> {
         let cursor = self.recorded.cursor.clone();
-        Box::pin(async { Ok(cursor) })
+        Box::pin(async { Ok(Start::At(cursor)) })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(async { Ok(self.store(batch)?) })
+    fn deliver<'a>(&'a mut self, _lane: &'a Lane, batch: &'a Batch) -> BoxFuture<'a, Result<Delivered, SinkError>> {
+        Box::pin(async {
+            self.store(batch)?;
+            Ok(Delivered::Stored)
+        })
     }
 
     fn idle(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {

@@ -14,5 +14,6 @@ mod sink;
 pub use dispatcher::{Dispatcher, End, Outcome, Progress, Route};
 pub use feed::{Feed, FeedError, Rejection};
 pub use sink::{
-    BATCH_BYTES, BATCH_CHANGES, Batch, BoxError, BoxFuture, CURSOR_BYTES, Change, Cursor, Rejected, Sink, SinkError,
+    BATCH_BYTES, BATCH_CHANGES, Batch, BoxError, BoxFuture, CURSOR_BYTES, Change, Cursor, Delivered, LANE_BYTES, Lane,
+    Rejected, Settled, Sink, SinkError, Start,
 };

@@ -12,7 +12,9 @@ use tracing::{info, warn};
 use super::{End, Phase, Progress, Route};
 use crate::feed::{Feed, Rejection};
 use crate::retry::Backoff;
-use crate::sink::{BATCH_BYTES, BATCH_CHANGES, Batch, CURSOR_BYTES, Change, Cursor, Rejected, Sink, SinkError};
+use crate::sink::{
+    BATCH_BYTES, BATCH_CHANGES, Batch, CURSOR_BYTES, Change, Cursor, Delivered, Lane, Rejected, Sink, SinkError, Start,
+};
 
 /// How often a sink without news may do what it has put off.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +29,7 @@ pub struct Driver {
     progress: watch::Sender<Progress>,
     backoff: Backoff,
     cursor: Option<Cursor>,
+    lane: Lane,
     /// Changes to read at once; fewer while looking for one that the sink will not take.
     limit: usize,
 }
@@ -40,7 +43,8 @@ impl Driver {
         let (progress, receiver) = watch::channel(Progress::default());
         let news = feed.news();
         let (sink, topics, backoff) = (route.sink, route.topics, Backoff::default());
-        let driver = Driver { feed, sink, topics, phase, news, progress, backoff, cursor: None, limit: BATCH_CHANGES };
+        let (cursor, lane, limit) = (None, Lane::new("outbox"), BATCH_CHANGES);
+        let driver = Driver { feed, sink, topics, phase, news, progress, backoff, cursor, lane, limit };
         (driver, receiver)
     }
 
@@ -91,8 +95,9 @@ impl Driver {
 
     async fn left_off(&mut self) -> Result<Option<Cursor>, SinkError> {
         loop {
-            match self.sink.cursor().await {
-                Ok(cursor) => return Ok(cursor),
+            match self.sink.claim(&self.lane).await {
+                Ok(Start::At(cursor)) => return Ok(cursor),
+                Ok(Start::Remembered) => return Ok(None),
                 Err(error) => self.again(error).await?,
             }
         }
@@ -110,8 +115,9 @@ impl Driver {
     /// Delivers the batch, or as much of it as can be; or sets out to read less of it, if one change is in the way.
     async fn deliver(&mut self, mut batch: Batch) -> Result<(), SinkError> {
         loop {
-            match self.sink.deliver(&batch).await {
-                Ok(()) => {
+            match self.sink.deliver(&self.lane, &batch).await {
+                Ok(Delivered::Pending) => return Err(SinkError::fatal("nothing may be pending yet")),
+                Ok(Delivered::Stored) => {
                     self.acknowledge(batch);
                     return Ok(());
                 }
@@ -132,7 +138,7 @@ impl Driver {
     fn acknowledge(&mut self, batch: Batch) {
         self.works();
         self.limit = (self.limit * 2).min(BATCH_CHANGES);
-        self.cursor = Some(batch.next);
+        self.cursor = batch.next;
         self.progress.send_modify(|progress| {
             progress.acknowledged = self.cursor.clone();
             progress.delivered += batch.changes.len() as u64;
@@ -221,7 +227,7 @@ impl Driver {
 fn within_bounds(batch: Batch, limit: usize) -> Result<Batch, SinkError> {
     let bytes: usize = batch.changes.iter().map(Change::bytes).sum();
     let many = batch.changes.len() > limit || bytes > BATCH_BYTES && batch.changes.len() > 1;
-    if many || batch.next.as_bytes().len() > CURSOR_BYTES {
+    if many || batch.next.as_ref().is_some_and(|next| next.as_bytes().len() > CURSOR_BYTES) {
         return Err(SinkError::fatal("the feed gave more than it was asked for, which is a mistake in touchline"));
     }
     Ok(batch)

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use touchline_core::output::Topic;
 use touchline_sink::file::{FileConfig, FileError, FileSink};
-use touchline_sink::{Batch, Change, Dispatcher, End, Route, Sink, SinkError};
+use touchline_sink::{Batch, Change, Dispatcher, End, Lane, Route, Sink, SinkError, Start};
 
 use crate::kit::{Script, change, cursor_at, eventually};
 
@@ -44,7 +44,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// Where the sink is in the changes.
 pub fn position(sink: &mut FileSink) -> usize {
-    let cursor = block_on(sink.cursor()).unwrap();
+    let Start::At(cursor) = block_on(sink.claim(&Lane::new("outbox"))).unwrap() else { panic!() };
     cursor.map_or(0, |cursor| u64::from_be_bytes(cursor.as_bytes().try_into().unwrap()) as usize)
 }
 
@@ -52,8 +52,8 @@ pub fn position(sink: &mut FileSink) -> usize {
 pub fn deliver(sink: &mut FileSink, changes: &[Change], count: usize) {
     let start = position(sink);
     let end = changes.len().min(start + count);
-    let batch = Batch { changes: changes[start..end].to_vec(), next: cursor_at(end) };
-    block_on(sink.deliver(&batch)).unwrap();
+    let batch = Batch { changes: changes[start..end].to_vec(), next: Some(cursor_at(end)), published_at: None };
+    block_on(sink.deliver(&Lane::new("outbox"), &batch)).unwrap();
 }
 
 pub fn finish(mut sink: FileSink, changes: &[Change]) {
@@ -137,7 +137,8 @@ fn check(changes: &[Change], steps: &[Step]) {
         if let Step::Repeat(count) = step {
             let end = position(&mut sink);
             let changes = changes[end.saturating_sub(*count)..end].to_vec();
-            block_on(sink.deliver(&Batch { changes, next: cursor_at(end) })).unwrap();
+            let batch = Batch { changes, next: Some(cursor_at(end)), published_at: None };
+            block_on(sink.deliver(&Lane::new("outbox"), &batch)).unwrap();
             continue;
         }
         if let Step::Close = step {

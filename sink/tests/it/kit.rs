@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use touchline_core::output::Topic;
-use touchline_sink::{Batch, BoxFuture, Change, Cursor, Feed, FeedError, Rejection, Sink, SinkError};
+use touchline_sink::{
+    Batch, BoxFuture, Change, Cursor, Delivered, Feed, FeedError, Lane, Rejection, Sink, SinkError, Start,
+};
 
 /// Changes whose sequence is their index. A cursor is the index of the next.
 pub struct Script {
@@ -54,7 +56,7 @@ impl Feed for Script {
             given.extend(topics.contains(&changes[next].topic).then(|| changes[next].clone()));
             next += 1;
         }
-        Ok(Some(Batch { changes: given, next: cursor_at(next) }))
+        Ok(Some(Batch { changes: given, next: Some(cursor_at(next)), published_at: None }))
     }
 
     fn news(&self) -> watch::Receiver<u64> {
@@ -99,17 +101,17 @@ impl Sink for Scripted {
         self.name
     }
 
-    fn cursor(&mut self) -> BoxFuture<'_, Result<Option<Cursor>, SinkError>> {
+    fn claim<'a>(&'a mut self, _lane: &'a Lane) -> BoxFuture<'a, Result<Start, SinkError>> {
         let cursor = self.stored.cursor.lock().unwrap().clone();
-        Box::pin(async { Ok(cursor) })
+        Box::pin(async { Ok(Start::At(cursor)) })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SinkError>> {
+    fn deliver<'a>(&'a mut self, _lane: &'a Lane, batch: &'a Batch) -> BoxFuture<'a, Result<Delivered, SinkError>> {
         Box::pin(async {
             (self.behaviour)(batch)?;
             self.stored.sequences.lock().unwrap().extend(batch.changes.iter().map(|change| change.sequence));
-            *self.stored.cursor.lock().unwrap() = Some(batch.next.clone());
-            Ok(())
+            *self.stored.cursor.lock().unwrap() = batch.next.clone();
+            Ok(Delivered::Stored)
         })
     }
 
