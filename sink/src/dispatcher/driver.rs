@@ -80,6 +80,8 @@ pub struct Driver {
     /// No step is tried before.
     pause: Option<Instant>,
     trouble: Option<Trouble>,
+    /// The feed's last word was that it has nothing new.
+    is_idle: bool,
     /// The feed has been told that the end is near.
     is_finishing: bool,
     /// The feed has nothing more.
@@ -104,6 +106,7 @@ impl Driver {
             steps: VecDeque::new(),
             pause: None,
             trouble: None,
+            is_idle: false,
             is_finishing: false,
             is_over: false,
             is_closed: false,
@@ -172,7 +175,7 @@ impl Driver {
             event = self.feed.next(room) => self.hear(event, room),
             settled = self.sink.settled() => self.settle(settled),
             () = time::sleep_until(wake) => {
-                if self.pause.take().is_none() {
+                if self.pause.take().is_none() && self.is_idle {
                     self.steps.push_back(Step::Idle);
                 }
                 Ok(())
@@ -201,11 +204,13 @@ impl Driver {
             }
             Event::Batch(lane, batch) => {
                 self.works(Trouble::Feed);
+                self.is_idle = false;
                 self.report.caught_up(false);
                 self.steps.push_back(Step::Deliver(lane, within_bounds(batch, room)?));
             }
             Event::Idle => {
                 self.works(Trouble::Feed);
+                self.is_idle = true;
                 self.report.caught_up(true);
                 self.steps.push_back(Step::Idle);
             }
