@@ -86,7 +86,9 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let journal = open_journal(&options, (reading, is_log), &dir, &store, &machine)?;
     let bar = journal.bar();
     let stop = signals::stop()?;
-    let pipeline = Pipeline::build(store, journal, settings(&options), &sinks(&options), options.follow)?;
+    // Nobody watches a replay by its metrics.
+    let registry = prometheus::Registry::new();
+    let pipeline = Pipeline::build(store, journal, settings(&options), &sinks(&options), options.follow, &registry)?;
     let mut done = Progress::default();
     let ran = pipeline.run(&stop, |batch| {
         done.add(batch);

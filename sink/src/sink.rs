@@ -1,11 +1,18 @@
 //! What a sink is, and what it is given.
 //!
+//! Changes come in *lanes*: ordered streams with a cursor each, which a feed may take away and give back (a rebalance).
+//! There is no order between lanes: a sink ends the same however they interleave.
+//!
 //! Invariants that the dispatcher relies on:
-//! - What [`Sink::deliver`] has accepted is durable, and so is the batch's cursor: a feed may forget what lies before it.
-//! - A batch is accepted as a whole or not at all, as far as [`Sink::cursor`] can tell; delivering it again after a
+//! - What [`Sink::deliver`] has [stored](Delivered::Stored) is durable, and so is the batch's cursor: a feed may forget
+//!   what lies before it. The same goes for what has [settled](Sink::settled), once the feed remembers it.
+//! - A batch is accepted as a whole or not at all, as far as [`Sink::claim`] can tell; delivering it again after a
 //!   failure, or after a crash, changes nothing that was stored.
 
+use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use touchline_core::output::Topic;
 
@@ -15,13 +22,37 @@ pub const BATCH_CHANGES: usize = 4096;
 pub const BATCH_BYTES: usize = 4 << 20;
 /// Longest cursor: sinks keep it in a row, a file's metadata or a header.
 pub const CURSOR_BYTES: usize = 2048;
+/// Longest name of a lane: a topic's name has at most 249 bytes.
+pub const LANE_BYTES: usize = 300;
 
 /// Any error, as the cause of another.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// What an object-safe trait returns instead of `async`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A position in a feed, made and understood by the feed alone; at most [`CURSOR_BYTES`] long.
+/// The name of a lane, for good: `outbox/<state, hexadecimal>` or `<topic>/<partition>`; at most [`LANE_BYTES`] long.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane(Arc<str>);
+
+impl Lane {
+    /// The lane of this name.
+    pub fn new(name: impl Into<Arc<str>>) -> Lane {
+        Lane(name.into())
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A position in a lane, made and understood by the feed alone; at most [`CURSOR_BYTES`] long.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor(Vec<u8>);
 
@@ -40,7 +71,7 @@ impl Cursor {
 /// One published record on its way to a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Its number in the feed, the same whenever it is read again. Grows along a topic of which every change counts; a
+    /// Its number in the lane, the same whenever it is read again. Grows along a topic of which every change counts; a
     /// feed that has to repeat itself goes back, and a sink that appends tells by this what it has.
     pub sequence: u64,
     /// Where it was published.
@@ -58,13 +89,45 @@ impl Change {
     }
 }
 
-/// Consecutive changes, and where the feed goes on behind them. Without changes it only moves the cursor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Consecutive changes of a lane, and where it goes on behind them. Without changes it only moves the cursor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// In the feed's order; at most [`BATCH_CHANGES`] and, if more than one, [`BATCH_BYTES`].
+    /// In the lane's order; at most [`BATCH_CHANGES`] and, if more than one, [`BATCH_BYTES`].
     pub changes: Vec<Change>,
-    /// To be stored together with the changes.
-    pub next: Cursor,
+    /// To be stored together with the changes. `None`: more of what was read at once follows, and the cursor stays where
+    /// it is until then.
+    pub next: Option<Cursor>,
+    /// When the oldest of the changes was published, if the feed knows.
+    pub published_at: Option<SystemTime>,
+}
+
+/// Where to read a lane from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Behind this cursor, which the sink keeps itself; without one, from the beginning.
+    At(Option<Cursor>),
+    /// Wherever the feed remembers for this sink.
+    Remembered,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It is stored, and its cursor with it.
+    Stored,
+    /// It is on its way; [`Sink::settled`] will tell. Only of lanes that start where the feed [remembers](Start::Remembered).
+    Pending,
+}
+
+/// News of pending batches of a lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Whose.
+    pub lane: Lane,
+    /// Changes that will never be delivered, and why. They become dead letters, durable, before `through` is remembered.
+    pub rejected: Vec<(Change, String)>,
+    /// The `next` of a batch that is settled, as is all before it: every change delivered, or rejected now or before.
+    pub through: Option<Cursor>,
 }
 
 /// A place that changes go to.
@@ -72,18 +135,39 @@ pub trait Sink: Send {
     /// Its name in the configuration.
     fn name(&self) -> &str;
 
-    /// The `next` of the last batch that it accepted; `None` if it has none and wants the feed from its beginning.
-    fn cursor(&mut self) -> BoxFuture<'_, Result<Option<Cursor>, SinkError>>;
+    /// Takes a lane over, and says where to read it from: behind the `next` of the last batch that the sink stored of it,
+    /// if it keeps that. From here on whatever an earlier owner still sends for the lane is refused, where the place can
+    /// tell (an epoch). Asked again after every [`SinkError::Lost`], and whenever a lane comes back.
+    fn claim<'a>(&'a mut self, lane: &'a Lane) -> BoxFuture<'a, Result<Start, SinkError>>;
 
-    /// Stores the changes and `next` together.
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SinkError>>;
+    /// How many changes it takes in a batch now, at most; with none it is given no batch until something has settled.
+    /// What is remembered of pending changes is remembered by the batch, so that a sink of this kind asks for few.
+    fn room(&self) -> usize {
+        BATCH_CHANGES
+    }
+
+    /// Takes a batch of a lane that is claimed; the batches of a lane come in order. Stores the changes and `next`
+    /// together, or sets out to deliver them. Bounds its own waiting: half a minute is long. A batch that has no room
+    /// left in it is never waited for here, but in [`Sink::settled`].
+    fn deliver<'a>(&'a mut self, lane: &'a Lane, batch: &'a Batch) -> BoxFuture<'a, Result<Delivered, SinkError>>;
+
+    /// The next news of what [`Sink::deliver`] left pending; never, if nothing is. It is polled whenever there is nothing
+    /// else to do, and it is here that pending changes make progress. Safe to cancel. [`SinkError::Retry`] says that an
+    /// attempt has failed which the sink repeats by itself.
+    fn settled(&mut self) -> BoxFuture<'_, Result<Settled, SinkError>> {
+        Box::pin(std::future::pending())
+    }
+
+    /// The lane is another process's now, or about to be: what is pending of it is dropped at once.
+    fn release(&mut self, _lane: &Lane) {}
 
     /// Called about once a second while there is nothing to deliver: the time for what was put off.
     fn idle(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(async { Ok(()) })
     }
 
-    /// Finishes what readers will find. Called once all has been delivered; nothing but another `close` follows it.
+    /// Finishes what readers will find. Called once all has been delivered and has settled; nothing but another `close`
+    /// follows it.
     fn close(&mut self) -> BoxFuture<'_, Result<(), SinkError>>;
 }
 
@@ -109,6 +193,9 @@ pub enum SinkError {
     /// At least one can never be delivered, and it is not known which: found out with smaller batches.
     #[error("a change can never be delivered")]
     RejectSome(#[source] BoxError),
+    /// Another process has claimed the lane. Unless the feed takes it away now, it is claimed again.
+    #[error("another process has taken over {0}")]
+    Lost(Lane),
     /// The sink stops where it is; starting again goes on from there.
     #[error("the sink cannot go on")]
     Fatal(#[source] BoxError),
