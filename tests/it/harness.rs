@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Whatever takes longer does not come: the longest run takes seconds, and machines differ.
-const DEADLINE: Duration = Duration::from_secs(300);
+pub const DEADLINE: Duration = Duration::from_secs(300);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(2);
 

@@ -11,6 +11,7 @@ mod community;
 mod crash;
 mod follow;
 mod harness;
+mod kafka;
 mod log;
 mod outputs;
 mod refused;

@@ -1,7 +1,6 @@
 //! A partition that is being worked on: its state, where it stands, and what waits for it.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
@@ -12,9 +11,9 @@ use touchline_core::record::Record;
 use touchline_core::step::{Step, StepError};
 
 use super::position::{Position, Stand};
+use crate::StoreError;
 use crate::partition::Partition;
 use crate::store::Durability;
-use crate::StoreError;
 
 /// Messages that may wait while a record takes its slices; then no more are fetched for the partition.
 pub(super) const BACKLOG: usize = 2_000;
@@ -29,7 +28,6 @@ pub(super) const FLUSH_RECORDS: u64 = 500_000;
 /// See the module.
 pub(super) struct Active {
     pub number: i32,
-    pub path: PathBuf,
     pub partition: Partition,
     pub stand: Stand,
     /// Where the store stands.
@@ -53,10 +51,9 @@ pub(super) struct Entry<'a> {
 }
 
 impl Active {
-    pub fn new(number: i32, path: PathBuf, partition: Partition, stand: Stand) -> Active {
+    pub fn new(number: i32, partition: Partition, stand: Stand) -> Active {
         Active {
             number,
-            path,
             partition,
             stored: stand.position,
             stand,
@@ -157,7 +154,11 @@ impl Active {
     pub fn store(&mut self) -> Result<crate::Progress, StoreError> {
         self.partition.store.commit(&self.stand.encode(), None, Durability::Unlogged)?;
         self.stored = self.stand.position;
-        let progress = self.partition.committed();
+        let mut progress = self.partition.committed();
+        if !self.is_live() {
+            // They were published before, and counted then.
+            (progress.alerts, progress.opened) = (0, 0);
+        }
         self.unflushed += progress.records;
         Ok(progress)
     }

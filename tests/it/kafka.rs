@@ -1,0 +1,247 @@
+//! The processor between real topics: the same answer as `replay`, however it is spread, stopped and killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use touchline_harness::{Kafka, eventually};
+
+use crate::community::{self, AS_OF};
+use crate::harness::{DEADLINE, Place};
+
+/// What is known at the end: `version` apart, of each key; and every alert change there was.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    facts: BTreeSet<String>,
+    scores: BTreeMap<String, Value>,
+    alerts: BTreeMap<(String, u64), Value>,
+}
+
+impl Answer {
+    fn of(facts: Vec<Value>, scores: Vec<Value>, alerts: Vec<Value>) -> Answer {
+        let count = alerts.len();
+        let name = |alert: &Value| (alert["id"].as_str().unwrap().to_owned(), alert["sequence"].as_u64().unwrap());
+        let alerts: BTreeMap<_, _> = alerts.into_iter().map(|alert| (name(&alert), alert)).collect();
+        assert_eq!(alerts.len(), count, "an alert change came twice");
+        let who = |score: &Value| format!("{}|{}", score["account"], score["contact"]);
+        Answer {
+            facts: facts.into_iter().map(|fact| unversioned(fact).to_string()).collect(),
+            scores: scores.into_iter().map(|score| (who(&score), unversioned(score))).collect(),
+            alerts,
+        }
+    }
+
+    /// What the topics of this prefix say.
+    fn read(kafka: &Kafka, prefix: &str) -> Answer {
+        let values = |topic: &str| {
+            let mut versions = BTreeMap::new();
+            let mut latest = BTreeMap::new();
+            let mut all = Vec::new();
+            for record in kafka.read_committed(&format!("{prefix}.{topic}")) {
+                let key = record.key.unwrap();
+                let Some(value) = record.value else {
+                    latest.remove(&key);
+                    continue;
+                };
+                let value: Value = serde_json::from_slice(&value).unwrap();
+                if let Some(version) = value["version"].as_u64() {
+                    let last = versions.insert(key.clone(), version);
+                    assert!(
+                        last.is_none_or(|last| last < version),
+                        "{topic}: version {version} after {last:?}: {value}"
+                    );
+                }
+                latest.insert(key, value.clone());
+                all.push(value);
+            }
+            (latest.into_values().collect(), all)
+        };
+        Answer::of(values("facts").0, values("scores").0, values("alerts").1)
+    }
+
+    /// What a replay of the history says.
+    fn truth() -> &'static Answer {
+        static TRUTH: OnceLock<Answer> = OnceLock::new();
+        TRUTH.get_or_init(|| {
+            let place = Place::with(&[("history.jsonl.gz", community::GZIP)]);
+            place.run(&format!("replay history.jsonl.gz --as-of {AS_OF} --out out --json")).ok();
+            let objects = |name: &str| place.objects(&format!("out/{name}.jsonl"));
+            Answer::of(objects("facts"), objects("scores"), objects("alerts"))
+        })
+    }
+
+    fn is_like(&self, other: &Answer, with_alerts: bool) {
+        let missing: Vec<_> = other.facts.difference(&self.facts).take(3).collect();
+        let beyond: Vec<_> = self.facts.difference(&other.facts).take(3).collect();
+        assert!(missing.is_empty() && beyond.is_empty(), "facts: missing {missing:#?}, beyond {beyond:#?}");
+        assert_eq!(self.scores.len(), other.scores.len());
+        for (who, score) in &self.scores {
+            let expected = &other.scores[who];
+            assert!(near(score, expected), "score of {who}:\n{score}\n{expected}");
+        }
+        if with_alerts {
+            for (name, alert) in &other.alerts {
+                assert_eq!(self.alerts.get(name), Some(alert), "{name:?}");
+            }
+            assert_eq!(self.alerts.len(), other.alerts.len());
+        }
+    }
+}
+
+fn unversioned(mut value: Value) -> Value {
+    value.as_object_mut().unwrap().remove("version");
+    value
+}
+
+/// Equal, and numbers to 1e-9: a sum depends on its order in the last bits.
+fn near(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => (one.as_f64().unwrap() - other.as_f64().unwrap()).abs() < 1e-9,
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len() && one.iter().all(|(key, value)| other.get(key).is_some_and(|it| near(value, it)))
+        }
+        _ => one == other,
+    }
+}
+
+/// A deployment of its own on the broker that all share.
+struct Deployment {
+    kafka: &'static Kafka,
+    prefix: String,
+    partitions: u32,
+    place: Place,
+}
+
+impl Deployment {
+    fn new(partitions: u32) -> Deployment {
+        let kafka = Kafka::shared();
+        let prefix = kafka.unique("corridor");
+        let deployment = Deployment { kafka, prefix, partitions, place: Place::new() };
+        let settings = [("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")];
+        kafka.create_topic(&deployment.topic("events"), partitions as i32, &settings);
+        deployment
+    }
+
+    fn topic(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    /// The configuration of one process.
+    fn process(&self, name: &str) -> String {
+        let (bootstrap, prefix, partitions) = (self.kafka.bootstrap(), &self.prefix, self.partitions);
+        let config = format!(
+            "[kafka]\nbootstrap_servers = \"{bootstrap}\"\n[topics]\nprefix = \"{prefix}\"\npartitions = {partitions}\n\
+             [state]\ndir = \"{name}\"\nmemory = \"128MiB\"\n[snapshots]\nurl = \"none\"\n"
+        );
+        self.place.write(&format!("{name}.toml"), config);
+        format!("process --config {name}.toml")
+    }
+
+    /// Appends a history, with a tick before each record that is newer than all before it; or with one a day.
+    fn feed(&self, history: &[String], ticks: Ticks) {
+        let mut records = Vec::new();
+        let mut newest: Option<Timestamp> = None;
+        let mut last: Option<Timestamp> = None;
+        for line in history {
+            let event: Value = serde_json::from_str(line).unwrap();
+            let at: Timestamp = event["occurred_at"].as_str().unwrap().parse().unwrap();
+            newest = newest.max(Some(at));
+            let is_due = match ticks {
+                Ticks::Each => newest != last,
+                Ticks::Daily => last.is_none_or(|last| newest.unwrap().duration_since(last).as_hours() >= 24),
+                Ticks::End => false,
+            };
+            if is_due {
+                last = newest;
+                records.extend(self.tick(&at.to_string()));
+            }
+            records.push((None, Some(event["account"].as_str().unwrap().to_owned()), line.clone()));
+        }
+        records.extend(self.tick(AS_OF));
+        let borrowed = records.iter().map(|(partition, account, line)| {
+            (*partition, account.as_ref().map(String::as_bytes), Some(line.as_bytes()))
+        });
+        self.kafka.produce_all(&self.topic("events"), borrowed);
+    }
+
+    fn tick(&self, through: &str) -> impl Iterator<Item = (Option<i32>, Option<String>, String)> {
+        let tick = format!("{{\"kind\":\"tick\",\"through\":\"{through}\"}}");
+        (0..self.partitions as i32).map(move |partition| (Some(partition), None, tick.clone()))
+    }
+
+    /// Works until the end, and says what came of it.
+    fn finish(&self, process: &str) -> Value {
+        let ran = self.place.run(&format!("{process} --until-end --json"));
+        serde_json::from_str(&ran.ok().out).unwrap()
+    }
+
+    /// Records that have been published so far.
+    fn published(&self) -> usize {
+        self.kafka.read_committed(&self.topic("facts")).len()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Ticks {
+    Each,
+    Daily,
+    End,
+}
+
+#[test]
+fn one_process_says_what_a_replay_says() {
+    let deployment = Deployment::new(4);
+    deployment.feed(community::lines(), Ticks::Each);
+    let summary = deployment.finish(&deployment.process("one"));
+    assert_eq!(summary["events"], community::lines().len());
+    assert_eq!(summary["dead_letters"], 0);
+    let answer = Answer::read(deployment.kafka, &deployment.prefix);
+    answer.is_like(Answer::truth(), true);
+    // Nothing is left to do, and nothing is said twice.
+    assert_eq!(deployment.finish(&deployment.process("one"))["events"], 0);
+    assert_eq!(Answer::read(deployment.kafka, &deployment.prefix), answer);
+    deployment.place.run("state verify one").ok();
+}
+
+#[test]
+fn whatever_the_order_facts_and_scores_are_the_same() {
+    let deployment = Deployment::new(1);
+    deployment.feed(&community::shuffled(7), Ticks::End);
+    deployment.finish(&deployment.process("one"));
+    Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), false);
+}
+
+#[test]
+fn killed_again_and_again_it_says_everything_once() {
+    let deployment = Deployment::new(4);
+    deployment.feed(community::lines(), Ticks::Each);
+    let process = deployment.process("one");
+    for kill in 1..=5 {
+        let before = deployment.published();
+        let mut running = deployment.place.start(&process);
+        running.until("some work", || deployment.published() > before || kill == 5);
+        running.kill();
+    }
+    deployment.finish(&process);
+    Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), true);
+}
+
+#[test]
+fn four_processes_that_come_and_go_share_the_work() {
+    let deployment = Deployment::new(64);
+    deployment.feed(community::lines(), Ticks::Daily);
+    let mut first = deployment.place.start(&deployment.process("a"));
+    first.until("its first facts", || deployment.published() > 0);
+    let second = deployment.place.start(&deployment.process("b"));
+    let third = deployment.place.start(&deployment.process("c"));
+    let before = deployment.published();
+    eventually(DEADLINE, "work after the rebalance", || deployment.published() > before);
+    first.signal("TERM");
+    first.ended().ok();
+    third.kill();
+    deployment.finish(&deployment.process("d"));
+    second.signal("TERM");
+    second.ended().ok();
+    Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), false);
+}
