@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use touchline_ingest::Format;
 
 use crate::report::{counted, grouped};
+use crate::stages::{self, Stages};
 use crate::{config, generate, process, replay, state, telemetry};
 
 /// The command was typed wrongly (sysexits' EX_USAGE).
@@ -33,8 +34,19 @@ struct Cli {
 enum Command {
     /// Send files through the whole of touchline, and see who has gone silent
     Replay(ReplayArgs),
-    /// The state machine between Kafka's topics
+    /// All stages in one process: sources, clock, state machine, sinks
+    Run(StageArgs),
+    /// Only the first stage: sources to events, and the clock
+    Ingest(StageArgs),
+    /// Only the state machine between Kafka's topics
     Process(ProcessArgs),
+    /// Only one sink
+    Sink {
+        /// Its name in the configuration
+        name: String,
+        #[command(flatten)]
+        args: StageArgs,
+    },
     /// Check a configuration: every mistake at once
     Check {
         /// The configuration
@@ -81,6 +93,13 @@ struct ReplayArgs {
     /// Print one JSON object instead of a report for people
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct StageArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "touchline.toml")]
+    config: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -175,6 +194,9 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Replay(args) => replay(args),
+        Command::Run(args) => stages::run(&config::load(&args.config)?, &Stages::All),
+        Command::Ingest(args) => stages::run(&config::load(&args.config)?, &Stages::Ingest),
+        Command::Sink { name, args } => stages::run(&config::load(&args.config)?, &Stages::Sink(name)),
         Command::Process(args) => process::run(&process::Options {
             config: config::load(&args.config)?,
             until_end: args.until_end,

@@ -23,6 +23,7 @@ use super::client::{self, Member, Rebalance};
 use super::error::ProcessError;
 use super::open::{Opened, Opener, Wanted, committed};
 use super::transaction::{self, Failure};
+use super::status::Doing;
 use super::{Config, Shared};
 use crate::StoreError;
 
@@ -36,6 +37,8 @@ const LOOK_EVERY: usize = 32;
 const INIT: Duration = Duration::from_secs(5);
 /// Between two attempts while the broker is away.
 const RETRY: Duration = Duration::from_millis(500);
+/// How fresh the status is.
+const TELL_EVERY: Duration = Duration::from_millis(200);
 /// For a partition to be set to another offset.
 const SEEK: Duration = Duration::from_secs(5);
 
@@ -57,6 +60,7 @@ pub(super) struct Worker {
     retry_at: Instant,
     owned: BTreeMap<i32, Owned>,
     committed_at: Instant,
+    told_at: Instant,
 }
 
 impl Worker {
@@ -74,6 +78,7 @@ impl Worker {
             retry_at: now,
             owned: BTreeMap::new(),
             committed_at: now,
+            told_at: now,
         })
     }
 
@@ -98,8 +103,29 @@ impl Worker {
             self.serve()?;
             self.go_on()?;
             self.commit_if_due()?;
+            self.tell();
         }
         Ok(())
+    }
+
+    /// Says what it is doing, now and then.
+    fn tell(&mut self) {
+        if self.told_at.elapsed() < TELL_EVERY {
+            return;
+        }
+        self.told_at = Instant::now();
+        let mut doing = Doing { is_connected: self.producer.is_some(), ..Doing::default() };
+        for owned in self.owned.values() {
+            match owned {
+                Owned::Opening(_) => doing.opening += 1,
+                Owned::Active(active) => {
+                    doing.partitions += 1;
+                    doing.behind += active.until.map_or(0, |until| until.offset.abs_diff(active.stand.position.offset));
+                }
+            }
+        }
+        self.shared.status.tell(self.number, doing);
+        self.shared.metrics.status(self.shared.status.totals());
     }
 
     /// Messages, and whatever the group does, until a commit is due.
