@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use touchline_ingest::Format;
 
 use crate::report::{counted, grouped};
+use crate::telemetry::LogFormat;
 use crate::stages::{self, Stages};
 use crate::{config, generate, process, replay, state, telemetry};
 
@@ -26,8 +27,22 @@ const CONFIG: u8 = 78;
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
+    /// How logs are written, on standard error. TOUCHLINE_LOG says which: warn, info, touchline_processor=debug, …
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Command {
+    /// What works for months says what it does.
+    fn log_level(&self) -> &'static str {
+        match self {
+            Command::Run(_) | Command::Ingest(_) | Command::Sink { .. } => "info",
+            Command::Process(args) if !args.until_end => "info",
+            _ => "warn",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -163,7 +178,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    telemetry::init();
+    telemetry::init(cli.log_format, cli.command.log_level());
     match run(cli.command) {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
