@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use touchline_ingest::Format;
 
 use crate::report::{counted, grouped};
-use crate::telemetry::LogFormat;
 use crate::stages::{self, Stages};
+use crate::telemetry::LogFormat;
 use crate::{config, generate, process, replay, state, telemetry};
 
 /// The command was typed wrongly (sysexits' EX_USAGE).

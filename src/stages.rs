@@ -212,7 +212,9 @@ fn drain_sinks(dispatcher: Dispatcher) -> Result<()> {
                 return Err(anyhow::Error::new(error).context(format!("sink {} has stopped", outcome.sink)));
             }
             // What it had not delivered it will be sent again.
-            End::Abandoned => warn!(sink = outcome.sink, waited = ?begun.elapsed(), "left before everything was delivered"),
+            End::Abandoned => {
+                warn!(sink = outcome.sink, waited = ?begun.elapsed(), "left before everything was delivered")
+            }
         }
     }
     Ok(())

@@ -80,7 +80,9 @@ impl Metrics {
     }
 
     pub(crate) fn status(&self, (partitions, opening, behind): (usize, usize, u64)) {
-        for (gauge, value) in [(&self.partitions, partitions as u64), (&self.opening, opening as u64), (&self.behind, behind)] {
+        for (gauge, value) in
+            [(&self.partitions, partitions as u64), (&self.opening, opening as u64), (&self.behind, behind)]
+        {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
     }

@@ -10,8 +10,8 @@ use touchline_core::rules::{Counts, LapseRules, MONTHS, RoleWeights, ScoreRules}
 
 use super::table::Table;
 use super::value::{
-    address, built_in, domain, duration, flag, int, list, name, one_of, one_or_more, path, positive, property, reference,
-    seconds, secret, size, snapshot_url, text, timestamp, topic, url, weight, zone,
+    address, built_in, domain, duration, flag, int, list, name, one_of, one_or_more, path, positive, property,
+    reference, seconds, secret, size, snapshot_url, text, timestamp, topic, url, weight, zone,
 };
 use super::{
     Config, Kafka, Postgres, Processor, Secret, Sink, SinkKind, Snapshots, Source, State, Topic, Topics, Webhook,

@@ -182,8 +182,7 @@ impl Deployment {
 
     /// Works until the end, and says what came of it.
     fn finish(&self, process: &str) -> Value {
-        let ran = self.place.run(&format!("{process} --until-end --json"));
-        serde_json::from_str(&ran.ok().out).unwrap()
+        self.place.run(&format!("{process} --until-end --json")).ok().json()
     }
 
     /// Records that have been published so far.

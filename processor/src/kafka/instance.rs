@@ -28,7 +28,9 @@ impl Instance {
             .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(ProcessError::InUse { path: dir.to_owned(), stage: stage.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(ProcessError::InUse { path: dir.to_owned(), stage: stage.to_owned() });
+            }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let name = name(&mut file).map_err(failed)?;

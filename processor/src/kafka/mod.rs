@@ -39,8 +39,8 @@ use crate::worker::{Progress, Settings};
 use client::Member;
 pub use error::ProcessError;
 pub use instance::Instance;
-pub use status::Status;
 pub use position::{Committed, ForeignOffset, Position, Stand};
+pub use status::Status;
 use worker::Worker;
 
 /// Between two looks at how far the group has come.

@@ -22,8 +22,8 @@ use super::active::{Active, Entry, FLUSH_EVERY, FLUSH_RECORDS};
 use super::client::{self, Member, Rebalance};
 use super::error::ProcessError;
 use super::open::{Opened, Opener, Wanted, committed};
-use super::transaction;
 use super::status::Doing;
+use super::transaction;
 use super::{Config, Shared};
 use crate::StoreError;
 
