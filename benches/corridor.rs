@@ -158,7 +158,12 @@ fn used(process: u32) -> Option<(f64, f64)> {
     Some(((ticks(11)? + ticks(12)?) / 100.0, kb / 1024.0))
 }
 
-fn report(dues: &BTreeMap<String, Timestamp>, arrivals: &Receiver<(String, Timestamp)>, rate: u64, used: Option<(f64, f64)>) {
+fn report(
+    dues: &BTreeMap<String, Timestamp>,
+    arrivals: &Receiver<(String, Timestamp)>,
+    rate: u64,
+    used: Option<(f64, f64)>,
+) {
     let first: BTreeMap<String, Timestamp> = arrivals.try_iter().fold(BTreeMap::new(), |mut first, (contact, at)| {
         first.entry(contact).or_insert(at);
         first
