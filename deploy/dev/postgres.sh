@@ -37,6 +37,10 @@ drop_root() {
     [ "$(id -u)" -eq 0 ] || return 0
     id -u "$user" >/dev/null 2>&1 || user=nobody
     unprivileged=(setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups)
+    # Another user's process has no leash but its own.
+    if [ "$how" = run ]; then
+        unprivileged+=(--pdeathsig KILL)
+    fi
     chmod a+x "$dir"
     mkdir -p "$dir/data"
     chown "$user" "$dir/data"

@@ -10,6 +10,7 @@ mod commands;
 mod community;
 mod crash;
 mod follow;
+mod generated;
 mod harness;
 mod kafka;
 mod log;
