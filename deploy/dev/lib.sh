@@ -35,7 +35,7 @@ answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # Says what the script does: the comment at its head.
 usage() {
-    sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0" >&2
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
     exit 64
 }
 
@@ -85,7 +85,7 @@ launch() {
         ((SECONDS < deadline)) || unstarted "no answer on 127.0.0.1:$port within $START_SECONDS s"
         sleep 0.1
         is_running "$server" && continue
-        tail -n 5 "$dir/server.log" | grep -q "$PASSING" || unstarted "it has ended"
+        tail -n 5 "$dir/server.log" | grep -qE "$PASSING" || unstarted "it has ended"
         spawn "$@"
     done
 }

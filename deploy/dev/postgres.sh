@@ -19,7 +19,7 @@ set -euo pipefail
 readonly STOP=INT
 # What a server that was killed leaves for some moments: itself until somebody has asked how it ended, and processes that
 # have not noticed yet.
-readonly PASSING='lock file "postmaster.pid" already exists\|pre-existing shared memory block'
+readonly PASSING='lock file "postmaster.pid" already exists|pre-existing shared memory block'
 
 # The newest that is installed; it is not on the PATH where several can be.
 tools() {
