@@ -25,8 +25,9 @@ test: note ## Install what is missing, and run all tests, on a real Kafka and Po
 	$(CARGO) test --release --workspace --locked
 
 .PHONY: dev
-dev: build ## Run it all on this machine, with Kafka, PostgreSQL and Prometheus, until Ctrl-C
+dev: note ## Run it all on this machine, with Kafka, PostgreSQL and Prometheus, until Ctrl-C
 	@bash scripts/setup.sh dev
+	$(CARGO) build --release --locked
 	@bash deploy/dev/dev.sh $(BUILT)/touchline
 
 .PHONY: lint
