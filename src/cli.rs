@@ -9,12 +9,13 @@ use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
+use rdkafka::ClientConfig;
 use touchline_ingest::Format;
 
 use crate::report::{counted, grouped};
 use crate::stages::{self, Stages};
 use crate::telemetry::LogFormat;
-use crate::{config, generate, process, replay, state, telemetry};
+use crate::{config, generate, kafka, process, replay, state, telemetry};
 
 /// The command was typed wrongly (sysexits' EX_USAGE).
 const USAGE: u8 = 64;
@@ -145,8 +146,23 @@ struct GenerateArgs {
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// Where to; standard output without it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "kafka")]
     to: Option<PathBuf>,
+    /// Or to a topic, keyed by account
+    #[arg(long, value_name = "TOPIC")]
+    kafka: Option<String>,
+    /// Whose [kafka] says where that is
+    #[arg(long, value_name = "FILE", requires = "kafka")]
+    config: Option<PathBuf>,
+    /// Or a broker
+    #[arg(long, value_name = "HOST:PORT", requires = "kafka", conflicts_with = "config")]
+    bootstrap: Option<String>,
+    /// So many a second at the most
+    #[arg(long, value_name = "N", requires = "kafka", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// The first of the two years has just passed, and comes at once; the second happens now, at --rate
+    #[arg(long, requires = "rate")]
+    live: bool,
 }
 
 fn format(name: &str) -> Result<Format, String> {
@@ -255,17 +271,33 @@ fn generate(args: &GenerateArgs) -> Result<ExitCode> {
         return Err(Usage(format!("--contacts takes 1 to {most}, and --events up to {most}")).into());
     }
     let options = generate::Options { contacts: args.contacts, events: args.events, seed: args.seed };
-    let mut out: Box<dyn Write> = match &args.to {
-        Some(path) => Box::new(File::create(path).with_context(|| format!("{} cannot be written", path.display()))?),
-        None => Box::new(io::stdout().lock()),
+    let bar = telemetry::bar(Some(args.events), "events", (args.to.is_none() && args.kafka.is_none()) || args.live);
+    let mut progress = |events| bar.set_position(events);
+    let (summary, to) = if let Some(topic) = &args.kafka {
+        let mut out = generate::kafka::Producer::new(topic, &client(args)?, args.rate, args.live)?;
+        (generate::tell(&options, &mut out, &mut progress)?, Some(format!("topic {topic}")))
+    } else if let Some(path) = &args.to {
+        let mut file = File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+        (generate::generate(&options, &mut file, &mut progress)?, Some(path.display().to_string()))
+    } else {
+        let mut out = io::stdout().lock();
+        let summary = generate::generate(&options, &mut out, &mut progress)?;
+        out.flush()?;
+        (summary, None)
     };
-    let bar = telemetry::bar(Some(args.events), "events", args.to.is_none());
-    let summary = generate::generate(&options, &mut out, &mut |events| bar.set_position(events))?;
-    out.flush()?;
     bar.finish_and_clear();
-    if let Some(path) = &args.to {
+    if let Some(to) = to {
         let (events, bytes) = (counted(summary.events, "event", "events"), grouped(summary.bytes));
-        writeln!(io::stdout(), "{events}, {bytes} bytes, in {}", path.display())?;
+        writeln!(io::stdout(), "{events}, {bytes} bytes, in {to}")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The broker that was named, or the configuration's.
+fn client(args: &GenerateArgs) -> Result<ClientConfig> {
+    let mut config = args.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
+    if let Some(bootstrap) = &args.bootstrap {
+        config.kafka.bootstrap_servers.clone_from(bootstrap);
+    }
+    kafka::client(&config)
 }

@@ -18,6 +18,8 @@ readonly BLOCK=4 BLOCKS=5000
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/touchline
 server= is_told_to_end=
+# In front of a command: it is killed if the shell that starts it is, where the system can do that.
+leash=()
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 fail() {
@@ -25,18 +27,21 @@ fail() {
     exit 1
 }
 has() { command -v "$1" >/dev/null 2>&1; }
+if has setpriv; then
+    leash=(setpriv --pdeathsig KILL)
+fi
 is_running() { kill -0 "$1" 2>/dev/null; }
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # Says what the script does: the comment at its head.
 usage() {
-    sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0" >&2
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
     exit 64
 }
 
 # Whether the process is the server of `dir`: by now the number can be another one's.
 serves() {
-    case $(ps -o args= -p "${1:-0}" 2>/dev/null) in
+    case $({ tr '\0' ' ' <"/proc/${1:-0}/cmdline" || ps -o args= -p "${1:-0}"; } 2>/dev/null) in
     *"$dir/"*) ;;
     *) return 1 ;;
     esac
@@ -80,7 +85,7 @@ launch() {
         ((SECONDS < deadline)) || unstarted "no answer on 127.0.0.1:$port within $START_SECONDS s"
         sleep 0.1
         is_running "$server" && continue
-        tail -n 5 "$dir/server.log" | grep -q "$PASSING" || unstarted "it has ended"
+        tail -n 5 "$dir/server.log" | grep -qE "$PASSING" || unstarted "it has ended"
         spawn "$@"
     done
 }
@@ -113,11 +118,6 @@ run() {
     trap 'is_told_to_end=1' INT TERM HUP
     trap end_server EXIT
     exec 3<&0
-    # And if this script is killed, its server is too, where the system can do that.
-    local leash=()
-    if has setpriv; then
-        leash=(setpriv --pdeathsig KILL)
-    fi
     launch ${leash[@]+"${leash[@]}"} "$@"
     echo "127.0.0.1:$port"
     cat <&3 >/dev/null 8>&- &

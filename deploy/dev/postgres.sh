@@ -19,7 +19,7 @@ set -euo pipefail
 readonly STOP=INT
 # What a server that was killed leaves for some moments: itself until somebody has asked how it ended, and processes that
 # have not noticed yet.
-readonly PASSING='lock file "postmaster.pid" already exists\|pre-existing shared memory block'
+readonly PASSING='lock file "postmaster.pid" already exists|pre-existing shared memory block'
 
 # The newest that is installed; it is not on the PATH where several can be.
 tools() {
@@ -37,6 +37,10 @@ drop_root() {
     [ "$(id -u)" -eq 0 ] || return 0
     id -u "$user" >/dev/null 2>&1 || user=nobody
     unprivileged=(setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups)
+    # Another user's process has no leash but its own.
+    if [ "$how" = run ]; then
+        unprivileged+=(--pdeathsig KILL)
+    fi
     chmod a+x "$dir"
     mkdir -p "$dir/data"
     chown "$user" "$dir/data"

@@ -10,18 +10,23 @@ const CONTACT_DIGITS: usize = 7;
 
 /// The end of a buffer. None of the text that goes in needs escaping.
 #[derive(Debug)]
-pub struct Line<'a>(pub &'a mut Vec<u8>);
+pub struct Line<'a> {
+    /// The buffer.
+    pub out: &'a mut Vec<u8>,
+    /// By how many milliseconds all moments are moved.
+    pub moved: i64,
+}
 
 impl Line<'_> {
     /// The text as it is.
     pub fn raw(&mut self, text: &str) -> &mut Self {
-        self.0.extend_from_slice(text.as_bytes());
+        self.out.extend_from_slice(text.as_bytes());
         self
     }
 
     /// The text in lower case.
     pub fn lower(&mut self, text: &str) -> &mut Self {
-        self.0.extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
+        self.out.extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
         self
     }
 
@@ -35,7 +40,7 @@ impl Line<'_> {
             digits[start] = b'0' + (left % 10) as u8;
             left /= 10;
         }
-        self.0.extend_from_slice(&digits[start.min(DIGITS - width.min(DIGITS))..]);
+        self.out.extend_from_slice(&digits[start.min(DIGITS - width.min(DIGITS))..]);
         self
     }
 
@@ -101,6 +106,7 @@ impl Line<'_> {
 
     /// A moment, in UTC, with a fraction only if there is one.
     pub fn time(&mut self, name: &str, moment: u64) {
+        let moment = moment.saturating_add_signed(self.moved);
         let (year, month, day) = civil(moment / DAY);
         self.name(name).raw("\"").digits(year, 4).raw("-").digits(month, 2).raw("-").digits(day, 2);
         self.raw("T").digits(moment % DAY / HOUR, 2);

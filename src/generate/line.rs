@@ -31,10 +31,10 @@ impl<'a> Scribe<'a> {
         Scribe { people, families }
     }
 
-    /// Appends the draft's line, with its line feed.
-    pub fn write(&self, draft: &Draft, out: &mut Vec<u8>) {
+    /// Appends the draft's line, with its line feed, and all its moments moved by so many milliseconds.
+    pub fn write(&self, draft: &Draft, moved: i64, out: &mut Vec<u8>) {
         out.reserve(LINE_BYTES);
-        let mut line = Line(out);
+        let mut line = Line { out, moved };
         let draw = self.families.lines.stream(draft.serial);
         match &draft.what {
             What::Touch { channel, campaign } => self.touch(&mut line, draft, draw, channel, *campaign),

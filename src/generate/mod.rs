@@ -11,15 +11,19 @@
 //! a function of its draft.
 //!
 //! ```text
-//! pace ─► programme ─► diary ─► line ─► out
+//! pace ─► programme ─► diary ─► line ─► output: a writer, or a topic
 //!            ▲ people, clock, catalogue
 //! ```
+//!
+//! Only an output decides whether the story's moments are those of the lines: one that tells it as news of today
+//! ([`kafka`]) moves them.
 
 mod catalogue;
 mod clock;
 mod draft;
 mod draw;
 mod json;
+pub mod kafka;
 mod line;
 mod pace;
 mod people;
@@ -68,13 +72,56 @@ pub struct Summary {
     pub copies: u64,
 }
 
-/// Writes the events, in pieces of whole lines (so `out` needs no buffer of its own), and tells `on_progress` after each
-/// day of the story how many lines there are so far.
+/// Where lines go.
+pub trait Output {
+    /// By how many milliseconds the moments of the next line are moved. It shows up at `arrives` in the story, and the output
+    /// may wait until its time has come.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong with lines before it.
+    fn moved(&mut self, arrives: u64) -> io::Result<i64>;
+
+    /// Looks at the whole lines that there are, and removes those that it takes; at the end, all.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be taken.
+    fn take(&mut self, lines: &mut Vec<u8>, is_end: bool) -> io::Result<()>;
+}
+
+/// A writer gets pieces of whole lines, so it needs no buffer of its own.
+struct Pieces<'a>(&'a mut dyn Write);
+
+impl Output for Pieces<'_> {
+    fn moved(&mut self, _: u64) -> io::Result<i64> {
+        Ok(0)
+    }
+
+    fn take(&mut self, lines: &mut Vec<u8>, is_end: bool) -> io::Result<()> {
+        if lines.len() >= CHUNK_BYTES || is_end {
+            self.0.write_all(lines)?;
+            lines.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Writes the events in pieces of whole lines, as [`tell`] does.
 ///
 /// # Errors
 ///
 /// What `out` says; and `InvalidInput` for options out of their ranges.
 pub fn generate(options: &Options, out: &mut dyn Write, on_progress: &mut dyn FnMut(u64)) -> io::Result<Summary> {
+    tell(options, &mut Pieces(out), on_progress)
+}
+
+/// Hands the events to the output, and tells `on_progress` after each day of the story how many lines there are so far.
+///
+/// # Errors
+///
+/// What `out` says; and `InvalidInput` for options out of their ranges.
+pub fn tell(options: &Options, out: &mut dyn Output, on_progress: &mut dyn FnMut(u64)) -> io::Result<Summary> {
     if options.contacts == 0 || options.contacts > MAX || options.events > MAX {
         let message = format!("cannot generate load: --contacts takes 1 to {MAX}, and --events up to {MAX}");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -86,35 +133,29 @@ pub fn generate(options: &Options, out: &mut dyn Write, on_progress: &mut dyn Fn
     let scribe = Scribe::new(&people, families);
 
     let mut summary = Summary::default();
-    let mut chunk = Vec::with_capacity(CHUNK_BYTES + LINE_BYTES);
+    let mut lines = Vec::with_capacity(CHUNK_BYTES + LINE_BYTES);
     for _ in 0..DAYS {
         let page = programme.live(summary.events);
         // On the last day there may be more than was asked for.
         let room = options.events - summary.events;
         for draft in page.iter().take(usize::try_from(room).unwrap_or(usize::MAX)) {
-            scribe.write(draft, &mut chunk);
-            summary.count(draft);
-            if chunk.len() >= CHUNK_BYTES {
-                summary.hand_on(&mut chunk, out)?;
-            }
+            let moved = out.moved(draft.arrives)?;
+            let before = lines.len();
+            scribe.write(draft, moved, &mut lines);
+            summary.count(draft, lines.len() - before);
+            out.take(&mut lines, false)?;
         }
         on_progress(summary.events);
     }
-    summary.hand_on(&mut chunk, out)?;
+    out.take(&mut lines, true)?;
     Ok(summary)
 }
 
 impl Summary {
-    fn count(&mut self, draft: &Draft) {
+    fn count(&mut self, draft: &Draft, bytes: usize) {
         self.events += 1;
+        self.bytes += bytes as u64;
         self.copies += u64::from(draft.copy);
         self.late += u64::from(draft.arrives > draft.occurred && !draft.copy);
-    }
-
-    fn hand_on(&mut self, chunk: &mut Vec<u8>, out: &mut dyn Write) -> io::Result<()> {
-        out.write_all(chunk)?;
-        self.bytes += chunk.len() as u64;
-        chunk.clear();
-        Ok(())
     }
 }

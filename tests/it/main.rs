@@ -11,6 +11,7 @@ mod community;
 mod corridor;
 mod crash;
 mod follow;
+mod generated;
 mod harness;
 mod kafka;
 mod log;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use touchline_harness::{Kafka, Record, eventually};
@@ -85,4 +86,33 @@ fn it_survives_its_death() {
     kafka.produce("log", None, None, Some(b"paused"));
 
     assert_eq!(values(&kafka.read_committed("log")), ["before", "killed", "stopped", "paused"]);
+}
+
+#[test]
+fn one_listener_can_be_secured() {
+    let kafka = Kafka::start(&[
+        ("listener.security.protocol.map", "CLIENT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT,INTERNAL:PLAINTEXT"),
+        ("listener.name.client.sasl.enabled.mechanisms", "PLAIN"),
+        (
+            "listener.name.client.plain.sasl.jaas.config",
+            r#"org.apache.kafka.common.security.plain.PlainLoginModule required user_touchline="secret";"#,
+        ),
+    ]);
+    let metadata = |client: &ClientConfig| {
+        let client: BaseConsumer = client.create().unwrap();
+        client.fetch_metadata(None, Duration::from_secs(2)).map(|metadata| metadata.brokers()[0].port())
+    };
+    let mut client = kafka.client();
+    client.set("bootstrap.servers", kafka.bootstrap());
+    assert!(metadata(&client).is_err(), "it lets anybody in");
+    client.set("security.protocol", "SASL_PLAINTEXT").set("sasl.mechanism", "PLAIN");
+    client.set("sasl.username", "touchline").set("sasl.password", "wrong");
+    assert!(metadata(&client).is_err(), "it takes any password");
+    let port = metadata(client.set("sasl.password", "secret")).unwrap();
+    assert_eq!(kafka.bootstrap(), format!("127.0.0.1:{port}"));
+
+    // The harness itself needs no password.
+    kafka.create_topic("log", 1, &[]);
+    kafka.produce("log", None, None, Some(b"written"));
+    assert_eq!(values(&kafka.read_committed("log")), ["written"]);
 }
