@@ -10,6 +10,7 @@ mod feed;
 pub mod file;
 mod retry;
 mod sink;
+pub mod webhook;
 
 pub use dispatcher::{Dispatcher, End, Outcome, Progress, Route};
 pub use feed::{Feed, FeedError, Rejection};
