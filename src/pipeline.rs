@@ -4,19 +4,20 @@
 //! cursor and holds back nobody. One write makes state, position and outputs durable together; only then does a sink see
 //! them.
 
+mod outbox;
+
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use tokio::sync::watch;
+use prometheus::Registry;
 use touchline_core::output::Topic;
-use touchline_processor::{
-    Journal, Limits, Memory, Outbox, OutboxError, Output, Progress, Settings, Store, Topics, Worker,
-};
+use touchline_processor::{Journal, Memory, Outbox, Progress, Settings, Store, Worker};
 use touchline_sink::file::{FileConfig, FileSink};
-use touchline_sink::{BATCH_BYTES, Batch, Change, Cursor, Dispatcher, End, Feed, FeedError, Outcome, Rejection, Route};
+use touchline_sink::{Cursor, Dispatcher, End, Metrics, Outcome, Route};
+
+use outbox::OutboxFeed;
 
 /// How long sinks may take to deliver what is left once nothing more is published. The file sink writes its sorted files
 /// then, which takes minutes for hundreds of millions of facts.
@@ -49,6 +50,7 @@ impl<J: Journal> Pipeline<J> {
         settings: Settings,
         sinks: &[SinkPlan],
         following: bool,
+        registry: &Registry,
     ) -> Result<Pipeline<J>> {
         let outbox = store.outbox().clone();
         let feed = outbox.state().to_be_bytes().to_vec();
@@ -62,11 +64,13 @@ impl<J: Journal> Pipeline<J> {
                 replaces: plan.replaces,
             };
             let sink = FileSink::open(config)?;
-            routes.push(Route { sink: Box::new(sink), topics: plan.topics.clone() });
+            let feed = OutboxFeed::new(outbox.clone(), plan.name.clone(), plan.topics.iter().copied().collect());
+            routes.push(Route { sink: Box::new(sink), feed: Box::new(feed) });
         }
-        let feed = Arc::new(OutboxFeed::new(outbox.clone()));
-        let dispatcher = Dispatcher::start(feed, routes).context("the threads of the sinks cannot be started")?;
-        Ok(Pipeline { worker: Worker::new(journal, store, settings), outbox, dispatcher })
+        let metrics = Metrics::new(registry)?;
+        let dispatcher = Dispatcher::start(routes, &metrics).context("the threads of the sinks cannot be started")?;
+        let worker = Worker::new(journal, store, settings).context("the state cannot be read")?;
+        Ok(Pipeline { worker, outbox, dispatcher })
     }
 
     /// Works until the journal's end, until told to stop, or until no sink is left; then lets every sink deliver what is
@@ -92,7 +96,9 @@ impl<J: Journal> Pipeline<J> {
 fn trim(outbox: &Outbox, dispatcher: &Dispatcher) {
     let acknowledged = dispatcher.progress().map(|(_, progress)| {
         let progress = progress.borrow();
-        outbox.acknowledged(progress.acknowledged.as_ref().map(Cursor::as_bytes)).unwrap_or(0)
+        // An outbox is one lane. What has not claimed it yet may need everything.
+        let Some(lane) = progress.lanes.values().next() else { return 0 };
+        outbox.acknowledged(lane.acknowledged.as_ref().map(Cursor::as_bytes)).unwrap_or(0)
     });
     let trimmed = acknowledged.min().map_or(Ok(()), |sequence| outbox.trim(sequence));
     if let Err(error) = trimmed {
@@ -121,66 +127,4 @@ pub fn open(path: &Path, memory: u64) -> Result<Store> {
             .with_context(|| format!("the state directory {} cannot be made", parent.display()))?;
     }
     Ok(Store::open(path, &memory)?)
-}
-
-/// The outbox as sinks see it.
-struct OutboxFeed {
-    outbox: Outbox,
-    news: watch::Receiver<u64>,
-}
-
-impl OutboxFeed {
-    fn new(outbox: Outbox) -> OutboxFeed {
-        let (sender, news) = watch::channel(0);
-        outbox.on_news(move || sender.send_modify(|count| *count += 1));
-        OutboxFeed { outbox, news }
-    }
-}
-
-impl Feed for OutboxFeed {
-    fn read(&self, cursor: Option<&Cursor>, topics: &[Topic], limit: usize) -> Result<Option<Batch>, FeedError> {
-        let limits = Limits { records: limit, bytes: BATCH_BYTES };
-        let topics: Topics = topics.iter().copied().collect();
-        let batch = self.outbox.read(cursor.map(Cursor::as_bytes), topics, limits).map_err(fatal)?;
-        let is_unmoved = cursor.is_some_and(|cursor| cursor.as_bytes() == batch.cursor);
-        if batch.records.is_empty() && batch.is_end && is_unmoved {
-            return Ok(None);
-        }
-        let change = |record: touchline_processor::Record| Change {
-            sequence: record.sequence,
-            topic: record.topic,
-            key: record.key,
-            value: record.value,
-        };
-        let changes = batch.records.into_iter().map(change).collect();
-        Ok(Some(Batch { changes, next: Some(Cursor::new(batch.cursor)), published_at: None }))
-    }
-
-    fn news(&self) -> watch::Receiver<u64> {
-        self.news.clone()
-    }
-
-    fn reject(&self, rejections: &[Rejection<'_>]) -> Result<(), FeedError> {
-        for rejection in rejections {
-            let change = rejection.change;
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let letter = serde_json::json!({
-                "topic": change.topic.name(),
-                "key": text(&change.key),
-                "offset": change.sequence,
-                "stage": format!("sink {}", rejection.sink),
-                "error": rejection.reason,
-                "raw": change.value.as_deref().map(text),
-            });
-            let name = format!("{}:{}", rejection.sink, change.sequence);
-            let value = letter.to_string();
-            let output = Output { topic: Topic::DeadLetters, key: name.as_bytes(), value: Some(value.as_bytes()) };
-            self.outbox.add_once(name.as_bytes(), output).map_err(|error| FeedError::Fatal(error.into()))?;
-        }
-        Ok(())
-    }
-}
-
-fn fatal(error: OutboxError) -> FeedError {
-    FeedError::Fatal(error.into())
 }

@@ -26,8 +26,12 @@ pub(crate) const END: [u8; 2] = [META, b'e'];
 pub(crate) const FLOOR: [u8; 2] = [META, b'f'];
 /// The next number of a held event.
 pub(crate) const HELD_NEXT: [u8; 2] = [META, b'h'];
+/// Everything was brought onto the disk, and nothing has happened since.
+pub(crate) const CLEAN: [u8; 2] = [META, b'c'];
 /// [`once`] → nothing.
 const ONCE: [u8; 2] = [META, b'o'];
+/// [`reader`] → its cursor.
+const READER: [u8; 2] = [META, b'r'];
 
 /// What a [`row`]'s key holds of the record's at most, so that a cursor can name any row. Longer keys (names of the greatest
 /// length, full of what must be escaped) are cut there and end in a hash of the whole.
@@ -82,6 +86,11 @@ pub(crate) fn read_topic(row: &[u8]) -> Result<Topic, Corrupt> {
 /// Says that the record of this name was added.
 pub(crate) fn once(name: &[u8]) -> Vec<u8> {
     [&ONCE, name].concat()
+}
+
+/// How far the sink of this name has come, if it does not keep that itself.
+pub(crate) fn reader(name: &str) -> Vec<u8> {
+    [&READER, name.as_bytes()].concat()
 }
 
 /// The sequence of a [`pointer`] (one byte before it) or of an [`entry`] (two).

@@ -132,6 +132,19 @@ impl Outbox {
         Ok(())
     }
 
+    /// Remembers how far the sink of this name has come. After a loss of power it may be as it was a little before; never
+    /// so that what the sink then needs is trimmed, since both are written to one log.
+    pub fn remember(&self, sink: &str, cursor: &[u8]) -> Result<(), StoreError> {
+        let db = &self.inner.db;
+        db.put(keys::reader(sink), cursor).map_err(|error| StoreError::of(db.path(), error))
+    }
+
+    /// What was [remembered](Outbox::remember) last of the sink of this name.
+    pub fn remembered(&self, sink: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let db = &self.inner.db;
+        db.get(keys::reader(sink)).map_err(|error| StoreError::of(db.path(), error))
+    }
+
     /// Writes `batch` together with the records of `outputs`.
     pub(crate) fn commit(
         &self,

@@ -1,30 +1,34 @@
 //! One driver for all sinks.
 //!
 //! Each sink has a thread with a runtime of its own, so that one that computes, blocks or hangs holds back no other. It
-//! reads the feed from where the sink left off and delivers, batch after batch:
-//! - [`SinkError::Retry`]: again after a pause, for ever; nothing is dropped.
+//! claims the lanes that its feed assigns, reads each from where the sink left off, and delivers batch after batch:
+//! - [`SinkError::Retry`]: again after a pause, for ever; nothing is dropped. Lanes come and go meanwhile.
 //! - [`SinkError::RejectThese`]: dead letters for these, durable first; then the batch again without them.
-//! - [`SinkError::RejectSome`]: the same place is read again with half as many changes, down to one, which is the one.
+//! - [`SinkError::RejectSome`]: each half of the batch by itself, down to one change, which is the one.
+//! - [`SinkError::Lost`]: the lane is claimed again, and read from where the sink then says.
 //! - [`SinkError::Fatal`]: this sink ends where it is; the others go on.
 //!
-//! Draining: when nothing more will be published, each sink is brought to the feed's end and closed. Whichever has not
-//! got there in time is abandoned as if the process had crashed, which every sink survives.
+//! Draining: when nothing more will be published, each sink is brought to its feed's end, what is pending settles, and it
+//! is closed. Whichever has not got there in time is abandoned as if the process had crashed, which every sink survives.
 
 mod driver;
+mod lane;
+mod progress;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use touchline_core::output::Topic;
 use tracing::error;
 
 use crate::feed::Feed;
-use crate::sink::{Cursor, Sink, SinkError};
+use crate::metrics::Metrics;
+use crate::sink::{Sink, SinkError};
 use driver::Driver;
+pub use progress::{LaneProgress, Progress};
 
 /// For a sink that has been told to abandon its work: enough to come back from an await and release its locks.
 const ABANDON_WITHIN: Duration = Duration::from_secs(1);
@@ -33,27 +37,8 @@ const ABANDON_WITHIN: Duration = Duration::from_secs(1);
 pub struct Route {
     /// The sink.
     pub sink: Box<dyn Sink>,
-    /// Changes of other topics pass it by.
-    pub topics: Vec<Topic>,
-}
-
-/// How far a sink has come: for trimming the feed, for metrics and for people.
-#[derive(Clone, Debug, Default)]
-pub struct Progress {
-    /// The sink has stored all before it; the feed may forget that. `None`: nothing yet.
-    pub acknowledged: Option<Cursor>,
-    /// Changes delivered by this process.
-    pub delivered: u64,
-    /// Changes that went to the dead letters.
-    pub rejected: u64,
-    /// Attempts that failed and were repeated.
-    pub retries: u64,
-    /// Why the last attempt failed, until one succeeds.
-    pub failing: Option<String>,
-    /// Whether the last look at the feed found nothing new.
-    pub caught_up: bool,
-    /// Whether it has ended, in whatever way.
-    pub ended: bool,
+    /// The changes that it wants, as it alone sees them.
+    pub feed: Box<dyn Feed>,
 }
 
 /// How a sink ended.
@@ -104,13 +89,13 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// Starts every sink on its own thread. Fails if a thread cannot be started.
-    pub fn start(feed: Arc<dyn Feed>, routes: Vec<Route>) -> io::Result<Dispatcher> {
+    pub fn start(routes: Vec<Route>, metrics: &Metrics) -> io::Result<Dispatcher> {
         let phase = watch::Sender::new(Phase::Following);
         let (ended, ends) = mpsc::channel();
         let mut tasks = Vec::with_capacity(routes.len());
         for (number, route) in routes.into_iter().enumerate() {
             let name = route.sink.name().to_owned();
-            let (driver, progress) = Driver::new(feed.clone(), route, phase.subscribe());
+            let (driver, progress) = Driver::new(route, phase.subscribe(), metrics.of(&name));
             let (ended, sink) = (ended.clone(), name.clone());
             thread::Builder::new().name(format!("sink {name}")).spawn(move || {
                 let end = run(driver, &sink);
@@ -127,7 +112,8 @@ impl Dispatcher {
         self.tasks.iter().map(|task| (task.name.as_str(), &task.progress))
     }
 
-    /// Tells every sink to deliver what the feed has now, close and end. Nothing may be published from here on.
+    /// Tells every sink to deliver what its feed still has for it, close and end. Nothing may be published into an outbox
+    /// from here on.
     pub fn drain(&self) {
         self.raise(Phase::Draining);
     }
@@ -171,13 +157,13 @@ impl Dispatcher {
 
 /// Drives one sink to its end and drops it, so that what it had locked is free when the end is known.
 fn run(driver: Driver, sink: &str) -> End {
-    let progress = driver.progress();
+    let report = driver.report();
     // A panic must not make a sink silent.
     let end = catch_unwind(AssertUnwindSafe(|| driver.run()))
         .unwrap_or_else(|_| End::Failed(SinkError::fatal("it panicked, which is a mistake in touchline")));
     if let End::Failed(error) = &end {
         error!(sink, error = driver::chain(error), "sink stopped; started again, it goes on where it stopped");
     }
-    progress.send_modify(|progress| progress.ended = true);
+    report.ended();
     end
 }

@@ -1,29 +1,61 @@
 //! Where the changes come from: the outbox of an embedded processor, or Kafka.
 
-use tokio::sync::watch;
-use touchline_core::output::Topic;
+use crate::sink::{Batch, BoxError, BoxFuture, Change, Cursor, Lane, SinkError, Start};
 
-use crate::sink::{Batch, BoxError, Change, Cursor, SinkError};
+/// What a feed has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The lane is ours until it is revoked. Nothing comes of it before [`Feed::start`].
+    Assigned(Lane),
+    /// The lane is taken away. Whoever asks for the next event has let go of it.
+    Revoked(Lane),
+    /// The next changes of a lane.
+    Batch(Lane, Batch),
+    /// All lanes are at their ends, for now. Said once, until there is more.
+    Idle,
+    /// There is no more to deliver, after [`Feed::finish`]. Said once; no batch follows.
+    End,
+}
 
-/// Published changes in order, readable by any number of sinks, each from its own cursor.
+/// One sink's own view of what is published.
 ///
-/// Reading may block for as long as a disk takes: every sink calls it on its own thread. Whoever waits for news does so
-/// with [`Feed::news`].
-pub trait Feed: Send + Sync {
-    /// The changes of `topics` behind `cursor`, or from the beginning, in order; `None` if there are none now.
-    ///
-    /// At most `limit` changes, which is at least one and at most [`crate::BATCH_CHANGES`], and not more than
-    /// [`crate::BATCH_BYTES`] unless the first alone is. A batch without changes only moves the cursor, past changes of
-    /// other topics. Changes from before the cursor may be repeated, in order and ending with the latest of each key;
-    /// none behind it is left out. If that cannot be kept, it is [`FeedError::Fatal`].
-    fn read(&self, cursor: Option<&Cursor>, topics: &[Topic], limit: usize) -> Result<Option<Batch>, FeedError>;
+/// Lanes are in order, each by itself, and go on from wherever [`Feed::start`] says. Changes from before that may be
+/// repeated, in order and ending with the latest of each key; none behind it is left out.
+pub trait Feed: Send {
+    /// The next event; waits for it. `room` is how many changes a batch may have, at most [`crate::BATCH_CHANGES`] and,
+    /// unless the first alone has more, [`crate::BATCH_BYTES`]; with none there is no batch, only news of lanes. A batch
+    /// without changes only moves the cursor. Safe to cancel. After [`FeedError::Retry`] the feed goes on by itself: it
+    /// is asked again at once.
+    fn next(&mut self, room: usize) -> BoxFuture<'_, Result<Event, FeedError>>;
 
-    /// Changes whenever there may be more to read. It is marked as seen before reading, so that no news is missed.
-    fn news(&self) -> watch::Receiver<u64>;
+    /// Reads an assigned lane from here on, again if it has been started before. Returns the cursor that it starts from.
+    fn start<'a>(&'a mut self, lane: &'a Lane, from: &'a Start) -> BoxFuture<'a, Result<Option<Cursor>, FeedError>>;
 
-    /// Makes dead letters, durable when it returns. May be called again with the same rejections after a crash, and
-    /// must then change nothing: (sink, sequence) names one.
-    fn reject(&self, rejections: &[Rejection<'_>]) -> Result<(), FeedError>;
+    /// The sink needs nothing before `cursor` any more. Remembered soon, at the latest by [`Feed::close`], for
+    /// [`Start::Remembered`].
+    fn remember(&mut self, lane: &Lane, cursor: &Cursor) -> Result<(), FeedError>;
+
+    /// Makes dead letters, durable when it returns. May be called again with the same rejections, also after a crash, and
+    /// must then change nothing: (sink, lane, sequence) names one. Those of a lane that is not ours any more are left to
+    /// its owner.
+    fn reject<'a>(&'a mut self, rejections: &'a [Rejection<'a>]) -> BoxFuture<'a, Result<(), FeedError>>;
+
+    /// How many records of the lane lie behind `cursor`, about, as far as that is known.
+    fn lag(&self, lane: &Lane, cursor: Option<&Cursor>) -> Option<u64>;
+
+    /// Records that were lost to the sink before this process could read them (retention), since it started.
+    fn missed(&self) -> u64 {
+        0
+    }
+
+    /// From here on only what the sink must have before it may stop: what an embedded processor has published, all of it;
+    /// of Kafka, which waits, nothing more.
+    fn finish(&mut self);
+
+    /// Makes durable what has been remembered, and leaves. Nothing but another `close` follows it.
+    fn close(&mut self) -> BoxFuture<'_, Result<(), FeedError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// A change that a sink will never take.
@@ -31,19 +63,21 @@ pub trait Feed: Send + Sync {
 pub struct Rejection<'a> {
     /// The sink's name.
     pub sink: &'a str,
+    /// Where the change was read.
+    pub lane: &'a Lane,
     /// The change, as it was read.
     pub change: &'a Change,
     /// Why.
     pub reason: &'a str,
 }
 
-/// Why a feed could not be read.
+/// Why a feed could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// It may work later.
     #[error("what was published cannot be read now")]
     Retry(#[source] BoxError),
-    /// It will not work from this cursor.
+    /// It will not work.
     #[error("what was published cannot be read")]
     Fatal(#[source] BoxError),
 }

@@ -7,11 +7,12 @@
 //! | `lapses.csv` | the lapse episodes among the facts, sorted by account, contact and last engagement |
 //!
 //! The files are a function of the changes alone: however these were cut into batches, and wherever the process was
-//! killed between, another run ends with the same bytes as one that was never disturbed. `.index` beside them, a small
+//! killed between, another run ends with the same bytes as one that was never disturbed. (Lines of different lanes are
+//! appended as they arrive.) `.index` beside them, a small
 //! RocksDB, is what makes it so:
-//! - One atomic write, synced, stores a batch's rows, its cursor, and how long the appended files are by then. Their
-//!   lines were synced before; what a crash left behind the recorded length is cut off when the directory is opened.
-//!   The last sequence in them is recorded as well: a feed that repeats itself adds no line twice.
+//! - One atomic write, synced, stores a batch's rows, its lane's cursor, and how long the appended files are by then.
+//!   Their lines were synced before; what a crash left behind the recorded length is cut off when the directory is
+//!   opened. The last sequence of the lane in them is recorded as well: a feed that repeats itself adds no line twice.
 //! - The sorted files are written from the rows alone, under another name, synced and renamed: readers see a whole
 //!   file, the former or the new. They are written when the sink is closed and, while following, now and then.
 //!
@@ -36,7 +37,7 @@ use append::AppendFile;
 use encode::Rows;
 pub use error::FileError;
 use error::io_error;
-use index::{Index, Recorded, Table};
+use index::{Index, Place, Recorded, Table};
 
 /// How stale the sorted files may be while following: fresh enough to look at, and cheap for small ones.
 const REWRITE_EVERY: Duration = Duration::from_secs(30);
@@ -106,16 +107,18 @@ impl FileSink {
         Ok(sink)
     }
 
-    fn store(&mut self, batch: &Batch) -> Result<(), FileError> {
-        self.claim()?;
-        let rows = Rows::of(&batch.changes, self.recorded.next);
-        let mut lengths = self.recorded.lengths;
-        for ((file, length), lines) in self.appended.iter_mut().zip(&mut lengths).zip(&rows.lines) {
+    fn store(&mut self, lane: &Lane, batch: &Batch) -> Result<(), FileError> {
+        self.take_over()?;
+        let place = self.recorded.lanes.get(lane).cloned().unwrap_or_default();
+        let rows = Rows::of(&batch.changes, place.next);
+        // Recorded only once it is stored: what fails is done again from what was.
+        let mut recorded = self.recorded.clone();
+        for ((file, length), lines) in self.appended.iter_mut().zip(&mut recorded.lengths).zip(&rows.lines) {
             *length = file.append(*length, lines)?;
         }
-        let (feed, cursor) = (self.config.feed.clone(), batch.next.clone().or(self.recorded.cursor.clone()));
-        let recorded = Recorded { feed, cursor, lengths, next: rows.next };
-        self.index.store(&rows.latest, &recorded)?;
+        let cursor = batch.next.clone().or(place.cursor);
+        recorded.lanes.insert(lane.clone(), Place { cursor, next: rows.next });
+        self.index.store(&rows.latest, lane, &recorded)?;
         self.recorded = recorded;
         self.stale |= !rows.latest.is_empty();
         self.rewrite_if_due()
@@ -123,7 +126,7 @@ impl FileSink {
 
     /// Makes the directory this feed's. Called when the feed has been read from the cursor that was asked for, so that
     /// what is cleared is sure to be written again.
-    fn claim(&mut self) -> Result<(), FileError> {
+    fn take_over(&mut self) -> Result<(), FileError> {
         if self.foreign {
             self.index.clear(&self.recorded)?;
             self.cut()?;
@@ -174,28 +177,28 @@ impl Sink for FileSink {
         &self.config.name
     }
 
-    fn claim<'a>(&'a mut self, _lane: &'a Lane) -> BoxFuture<'a, Result<Start, SinkError>> {
-        let cursor = self.recorded.cursor.clone();
+    fn claim<'a>(&'a mut self, lane: &'a Lane) -> BoxFuture<'a, Result<Start, SinkError>> {
+        let cursor = self.recorded.lanes.get(lane).and_then(|place| place.cursor.clone());
         Box::pin(async { Ok(Start::At(cursor)) })
     }
 
-    fn deliver<'a>(&'a mut self, _lane: &'a Lane, batch: &'a Batch) -> BoxFuture<'a, Result<Delivered, SinkError>> {
+    fn deliver<'a>(&'a mut self, lane: &'a Lane, batch: &'a Batch) -> BoxFuture<'a, Result<Delivered, SinkError>> {
         Box::pin(async {
-            self.store(batch)?;
+            self.store(lane, batch)?;
             Ok(Delivered::Stored)
         })
     }
 
     fn idle(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(async {
-            self.claim()?;
+            self.take_over()?;
             Ok(self.rewrite_if_due()?)
         })
     }
 
     fn close(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(async {
-            self.claim()?;
+            self.take_over()?;
             if self.stale {
                 self.rewrite()?;
             }

@@ -1,56 +1,122 @@
 //! Drives one sink.
+//!
+//! What is to be done stands in a queue of [`Step`]s, and each is done by itself. One that fails goes back to the front
+//! until it succeeds, or until its lane is gone; so lanes come and go, and what is pending settles, whatever the sink is
+//! waiting for. The feed is asked for a batch only when there is nothing else to do, which keeps the queue short.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio::{runtime, select, task, time};
 use touchline_core::output::Topic;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::{End, Phase, Progress, Route};
-use crate::feed::{Feed, Rejection};
+use super::lane::{Held, Taken};
+use super::progress::{Progress, Report};
+use super::{End, Phase, Route};
+use crate::feed::{Event, Feed, FeedError, Rejection};
+use crate::metrics::SinkMetrics;
 use crate::retry::Backoff;
 use crate::sink::{
-    BATCH_BYTES, BATCH_CHANGES, Batch, CURSOR_BYTES, Change, Cursor, Delivered, Lane, Rejected, Sink, SinkError, Start,
+    BATCH_BYTES, BATCH_CHANGES, Batch, BoxError, CURSOR_BYTES, Change, Cursor, Delivered, LANE_BYTES, Lane, Rejected,
+    Settled, Sink, SinkError, Start,
 };
 
 /// How often a sink without news may do what it has put off.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 
+/// A change that will never be delivered, and why.
+type Refused = (Change, String);
+
+/// Something to do.
+#[derive(Debug)]
+enum Step {
+    Claim(Lane),
+    Start(Lane, Start),
+    Deliver(Lane, Batch),
+    Reject(Lane, Vec<Refused>),
+    Remember(Lane, Cursor),
+    Idle,
+    Close,
+    Leave,
+}
+
+impl Step {
+    fn lane(&self) -> Option<&Lane> {
+        match self {
+            Step::Claim(lane)
+            | Step::Start(lane, _)
+            | Step::Deliver(lane, _)
+            | Step::Reject(lane, _)
+            | Step::Remember(lane, _) => Some(lane),
+            Step::Idle | Step::Close | Step::Leave => None,
+        }
+    }
+}
+
+/// What failed last; only its own success shows that it works again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// A step, which is repeated here.
+    Step,
+    /// Something pending, which the sink repeats.
+    Pending,
+    /// The feed, which repeats by itself.
+    Feed,
+}
+
 /// One sink, what it reads from, and how it is doing.
 pub struct Driver {
-    feed: Arc<dyn Feed>,
+    feed: Box<dyn Feed>,
     sink: Box<dyn Sink>,
-    topics: Vec<Topic>,
     phase: watch::Receiver<Phase>,
-    news: watch::Receiver<u64>,
-    progress: watch::Sender<Progress>,
+    report: Report,
     backoff: Backoff,
-    cursor: Option<Cursor>,
-    lane: Lane,
-    /// Changes to read at once; fewer while looking for one that the sink will not take.
-    limit: usize,
+    lanes: BTreeMap<Lane, Held>,
+    steps: VecDeque<Step>,
+    /// No step is tried before.
+    pause: Option<Instant>,
+    trouble: Option<Trouble>,
+    /// The feed's last word was that it has nothing new.
+    is_idle: bool,
+    /// The feed has been told that the end is near.
+    is_finishing: bool,
+    /// The feed has nothing more.
+    is_over: bool,
+    is_closed: bool,
 }
 
 impl Driver {
     pub fn new(
-        feed: Arc<dyn Feed>,
         route: Route,
         phase: watch::Receiver<Phase>,
+        metrics: SinkMetrics,
     ) -> (Driver, watch::Receiver<Progress>) {
-        let (progress, receiver) = watch::channel(Progress::default());
-        let news = feed.news();
-        let (sink, topics, backoff) = (route.sink, route.topics, Backoff::default());
-        let (cursor, lane, limit) = (None, Lane::new("outbox"), BATCH_CHANGES);
-        let driver = Driver { feed, sink, topics, phase, news, progress, backoff, cursor, lane, limit };
+        let (report, receiver) = Report::new(metrics);
+        let driver = Driver {
+            feed: route.feed,
+            sink: route.sink,
+            phase,
+            report,
+            backoff: Backoff::default(),
+            lanes: BTreeMap::new(),
+            steps: VecDeque::new(),
+            pause: None,
+            trouble: None,
+            is_idle: false,
+            is_finishing: false,
+            is_over: false,
+            is_closed: false,
+        };
         (driver, receiver)
     }
 
     /// Where the sink's progress is written.
-    pub fn progress(&self) -> watch::Sender<Progress> {
-        self.progress.clone()
+    pub fn report(&self) -> Report {
+        self.report.clone()
     }
 
     /// Delivers until drained, abandoned or failed, blocking this thread.
@@ -74,159 +140,310 @@ impl Driver {
     }
 
     async fn follow(&mut self) -> Result<(), SinkError> {
-        self.cursor = self.left_off().await?;
-        self.progress.send_modify(|progress| progress.acknowledged = self.cursor.clone());
-        loop {
-            // Both before reading: what is published after that is news, and the feed's end is its end at the drain.
-            let draining = *self.phase.borrow_and_update() >= Phase::Draining;
-            self.news.borrow_and_update();
-            let batch = self.read().await?;
-            let caught_up = batch.is_none();
-            self.progress.send_if_modified(|it| std::mem::replace(&mut it.caught_up, caught_up) != caught_up);
-            match batch {
-                Some(batch) => self.deliver(batch).await?,
-                None if draining => return self.close().await,
-                None => self.rest().await?,
+        while !self.is_closed {
+            if !self.is_finishing && *self.phase.borrow_and_update() >= Phase::Draining {
+                self.feed.finish();
+                self.is_finishing = true;
+                // A pause is cut short.
+                self.pause = None;
+            }
+            match self.steps.pop_front() {
+                Some(step) if self.pause.is_none() => self.take(step).await?,
+                Some(step) => {
+                    self.steps.push_front(step);
+                    self.wait().await?;
+                }
+                None if self.is_over && self.lanes.values().all(Held::is_settled) => {
+                    self.steps.extend([Step::Close, Step::Leave]);
+                }
+                None => self.wait().await?,
             }
             // A sink that never waits would not let this thread see that it is to stop.
             task::yield_now().await;
         }
+        Ok(())
     }
 
-    async fn left_off(&mut self) -> Result<Option<Cursor>, SinkError> {
-        loop {
-            match self.sink.claim(&self.lane).await {
-                Ok(Start::At(cursor)) => return Ok(cursor),
-                Ok(Start::Remembered) => return Ok(None),
-                Err(error) => self.again(error).await?,
+    /// Until something happens.
+    async fn wait(&mut self) -> Result<(), SinkError> {
+        let is_paused = self.pause.is_some();
+        let room = if is_paused || self.is_over { 0 } else { self.sink.room().min(BATCH_CHANGES) };
+        let wake = self.pause.unwrap_or_else(|| Instant::now() + IDLE_EVERY);
+        self.stand();
+        select! {
+            Ok(()) = self.phase.changed() => Ok(()),
+            event = self.feed.next(room) => self.hear(event, room),
+            settled = self.sink.settled() => self.settle(settled),
+            () = time::sleep_until(wake) => {
+                if self.pause.take().is_none() && self.is_idle {
+                    self.steps.push_back(Step::Idle);
+                }
+                Ok(())
             }
         }
     }
 
-    async fn read(&mut self) -> Result<Option<Batch>, SinkError> {
-        loop {
-            match self.feed.read(self.cursor.as_ref(), &self.topics, self.limit) {
-                Ok(batch) => return batch.map(|batch| within_bounds(batch, self.limit)).transpose(),
-                Err(error) => self.again(error.into()).await?,
+    fn hear(&mut self, event: Result<Event, FeedError>, room: usize) -> Result<(), SinkError> {
+        let event = match event {
+            Ok(event) => event,
+            Err(FeedError::Retry(source)) => {
+                self.note(Trouble::Feed, &source);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match event {
+            Event::Assigned(lane) if lane.as_str().len() > LANE_BYTES => {
+                return Err(SinkError::fatal(format!("the name of the lane {lane} is too long")));
+            }
+            Event::Assigned(lane) => self.steps.push_back(Step::Claim(lane)),
+            Event::Revoked(lane) => {
+                self.sink.release(&lane);
+                self.let_go(&lane);
+                self.report.gone(&lane);
+            }
+            Event::Batch(lane, batch) => {
+                self.works(Trouble::Feed);
+                self.is_idle = false;
+                self.report.caught_up(false);
+                self.steps.push_back(Step::Deliver(lane, within_bounds(batch, room)?));
+            }
+            Event::Idle => {
+                self.works(Trouble::Feed);
+                self.is_idle = true;
+                self.report.caught_up(true);
+                self.steps.push_back(Step::Idle);
+            }
+            Event::End => self.is_over = true,
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, settled: Result<Settled, SinkError>) -> Result<(), SinkError> {
+        let settled = match settled {
+            Ok(settled) => settled,
+            Err(SinkError::Retry(source)) => {
+                self.note(Trouble::Pending, &source);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.works(Trouble::Pending);
+        let Settled { lane, rejected, through } = settled;
+        if !self.lanes.contains_key(&lane) {
+            return Ok(());
+        }
+        // Dead letters first: what is remembered is not looked at again.
+        if !rejected.is_empty() {
+            self.steps.push_back(Step::Reject(lane.clone(), rejected));
+        }
+        self.steps.extend(through.map(|cursor| Step::Remember(lane, cursor)));
+        Ok(())
+    }
+
+    /// Does one step, or puts it back.
+    async fn take(&mut self, step: Step) -> Result<(), SinkError> {
+        let result = match &step {
+            Step::Deliver(lane, batch) => match self.sink.deliver(lane, batch).await {
+                Ok(delivered) => self.delivered(lane.clone(), batch, delivered),
+                Err(error) => Err(error),
+            },
+            Step::Claim(lane) => {
+                let start = self.sink.claim(lane).await;
+                start.map(|start| self.steps.push_front(Step::Start(lane.clone(), start)))
+            }
+            Step::Start(lane, from) => match self.feed.start(lane, from).await {
+                Ok(cursor) => {
+                    self.lanes.insert(lane.clone(), Held::from(cursor));
+                    self.tell(lane);
+                    Ok(())
+                }
+                Err(error) => Err(error.into()),
+            },
+            Step::Reject(lane, refused) => self.reject(lane, refused).await,
+            Step::Remember(lane, cursor) => self.remember(lane, cursor),
+            Step::Idle => {
+                self.lanes.keys().cloned().collect::<Vec<_>>().iter().for_each(|lane| self.tell(lane));
+                self.sink.idle().await
+            }
+            Step::Close => self.sink.close().await,
+            Step::Leave => {
+                let left = self.feed.close().await;
+                self.is_closed = left.is_ok();
+                left.map_err(SinkError::from)
+            }
+        };
+        match result {
+            Ok(()) => {
+                self.works(Trouble::Step);
+                Ok(())
+            }
+            Err(error) => self.failed(step, error),
+        }
+    }
+
+    /// What to do instead of a step that has failed.
+    fn failed(&mut self, step: Step, error: SinkError) -> Result<(), SinkError> {
+        match (step, error) {
+            (step, SinkError::Retry(source)) => {
+                self.steps.push_front(step);
+                self.again(&source);
+            }
+            (_, SinkError::Lost(lane)) => {
+                self.sink.release(&lane);
+                self.let_go(&lane);
+                self.steps.push_front(Step::Claim(lane.clone()));
+                self.again(&SinkError::Lost(lane).into());
+            }
+            (Step::Deliver(lane, batch), SinkError::RejectThese(rejected)) => {
+                let (refused, others) = without(batch, &rejected)?;
+                self.steps.push_front(Step::Deliver(lane.clone(), others));
+                self.steps.push_front(Step::Reject(lane, refused));
+            }
+            (Step::Deliver(lane, mut batch), SinkError::RejectSome(_)) if batch.changes.len() > 1 => {
+                let changes = batch.changes.split_off(batch.changes.len() / 2);
+                let second = Batch { changes, next: batch.next.take(), published_at: batch.published_at };
+                self.steps.push_front(Step::Deliver(lane.clone(), second));
+                self.steps.push_front(Step::Deliver(lane, batch));
+            }
+            (Step::Deliver(lane, batch), SinkError::RejectSome(source)) => {
+                let this = Rejected { position: 0, reason: chain(&*source) };
+                return self.failed(Step::Deliver(lane, batch), SinkError::RejectThese(vec![this]));
+            }
+            (_, error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn delivered(&mut self, lane: Lane, batch: &Batch, delivered: Delivered) -> Result<(), SinkError> {
+        let taken = Taken::of(batch);
+        match delivered {
+            Delivered::Stored => {
+                self.report.delivered(taken.changes, taken.published_at);
+                let next = batch.next.clone();
+                next.map_or(Ok(()), |next| self.acknowledge(&lane, next))
+            }
+            Delivered::Pending => {
+                self.lanes.entry(lane).or_default().pending.push_back(taken);
+                Ok(())
             }
         }
     }
 
-    /// Delivers the batch, or as much of it as can be; or sets out to read less of it, if one change is in the way.
-    async fn deliver(&mut self, mut batch: Batch) -> Result<(), SinkError> {
-        loop {
-            match self.sink.deliver(&self.lane, &batch).await {
-                Ok(Delivered::Pending) => return Err(SinkError::fatal("nothing may be pending yet")),
-                Ok(Delivered::Stored) => {
-                    self.acknowledge(batch);
-                    return Ok(());
-                }
-                Err(SinkError::RejectThese(rejected)) => self.reject(&mut batch, &rejected).await?,
-                Err(SinkError::RejectSome(_)) if batch.changes.len() > 1 => {
-                    self.limit = batch.changes.len() / 2;
-                    return Ok(());
-                }
-                Err(SinkError::RejectSome(source)) => {
-                    let this = Rejected { position: 0, reason: chain(&*source) };
-                    self.reject(&mut batch, &[this]).await?;
-                }
-                Err(error) => self.again(error).await?,
-            }
+    /// What is pending of the lane up to `through` has settled.
+    fn remember(&mut self, lane: &Lane, through: &Cursor) -> Result<(), SinkError> {
+        let Some(held) = self.lanes.get_mut(lane) else { return Ok(()) };
+        let Some(settled) = held.settle(through) else {
+            return Err(SinkError::fatal("a batch settled that was not pending, which is a mistake in touchline"));
+        };
+        settled.into_iter().for_each(|(changes, published_at)| self.report.delivered(changes, published_at));
+        self.acknowledge(lane, through.clone())
+    }
+
+    fn acknowledge(&mut self, lane: &Lane, next: Cursor) -> Result<(), SinkError> {
+        self.feed.remember(lane, &next)?;
+        self.lanes.entry(lane.clone()).or_default().acknowledged = Some(next);
+        self.tell(lane);
+        Ok(())
+    }
+
+    /// Turns the changes into dead letters.
+    async fn reject(&mut self, lane: &Lane, refused: &[Refused]) -> Result<(), SinkError> {
+        let Some((_, reason)) = refused.first() else { return Ok(()) };
+        let sink = self.sink.name().to_owned();
+        warn!(sink, %lane, count = refused.len(), first_reason = reason, "changes rejected; they become dead letters");
+        // A dead letter that is rejected stands among the dead letters already; another one would be read here again.
+        let others = refused.iter().filter(|(change, _)| change.topic != Topic::DeadLetters);
+        let rejections: Vec<_> =
+            others.map(|(change, reason)| Rejection { sink: &sink, lane, change, reason }).collect();
+        if !rejections.is_empty() {
+            self.feed.reject(&rejections).await?;
+        }
+        let count = refused.len() as u64;
+        self.report.rejected(count);
+        if let Some(held) = self.lanes.get_mut(lane) {
+            held.rejected(count);
+        }
+        Ok(())
+    }
+
+    /// Forgets what was to be done for the lane.
+    fn let_go(&mut self, lane: &Lane) {
+        self.lanes.remove(lane);
+        self.steps.retain(|step| step.lane() != Some(lane));
+    }
+
+    fn tell(&self, lane: &Lane) {
+        if let Some(held) = self.lanes.get(lane) {
+            let lag = self.feed.lag(lane, held.acknowledged.as_ref());
+            self.report.acknowledged(lane, held.acknowledged.clone(), lag);
         }
     }
 
-    fn acknowledge(&mut self, batch: Batch) {
-        self.works();
-        self.limit = (self.limit * 2).min(BATCH_CHANGES);
-        self.cursor = batch.next;
-        self.progress.send_modify(|progress| {
-            progress.acknowledged = self.cursor.clone();
-            progress.delivered += batch.changes.len() as u64;
+    fn stand(&self) {
+        let pending = || self.lanes.values().flat_map(|held| &held.pending);
+        let in_hand = self.steps.iter().filter_map(|step| match step {
+            Step::Deliver(_, batch) => batch.published_at,
+            _ => None,
         });
+        let since = pending().filter_map(|taken| taken.published_at).chain(in_hand).min();
+        self.report.standing(pending().map(|taken| taken.changes).sum(), since, self.feed.missed());
+    }
+
+    /// Sets out to try again after a pause.
+    fn again(&mut self, source: &BoxError) {
+        let pause = self.backoff.pause();
+        self.pause = Some(Instant::now() + pause);
+        let (attempts, reason) = (self.backoff.attempts(), chain(&**source));
+        warn!(sink = self.sink.name(), attempts, ?pause, reason, "not delivered; trying again");
+        self.trouble = Some(Trouble::Step);
+        self.report.failed(&reason);
+    }
+
+    /// Notes a failure that somebody else repeats. Only the first is for people: there may be hundreds a second.
+    fn note(&mut self, trouble: Trouble, source: &BoxError) {
+        let (sink, reason) = (self.sink.name(), chain(&**source));
+        match self.trouble.replace(trouble) {
+            None => warn!(sink, reason, "not delivered; trying again"),
+            Some(_) => debug!(sink, reason, "not delivered; trying again"),
+        }
+        self.report.failed(&reason);
     }
 
     /// Notes that what failed before has worked.
-    fn works(&mut self) {
-        if self.backoff.attempts() > 0 {
-            info!(sink = self.sink.name(), attempts = self.backoff.attempts(), "works again");
+    fn works(&mut self, what: Trouble) {
+        if what == Trouble::Step {
             self.backoff.reset();
-            self.progress.send_modify(|progress| progress.failing = None);
         }
-    }
-
-    /// Turns the rejected changes into dead letters and takes them out of the batch.
-    async fn reject(&mut self, batch: &mut Batch, rejected: &[Rejected]) -> Result<(), SinkError> {
-        let reason_of = |position| rejected.iter().find(|it| it.position == position).map(|it| it.reason.as_str());
-        let mut these: Vec<(Change, &str)> = Vec::new();
-        let mut others = Vec::with_capacity(batch.changes.len());
-        for (position, change) in std::mem::take(&mut batch.changes).into_iter().enumerate() {
-            match reason_of(position) {
-                Some(reason) => these.push((change, reason)),
-                None => others.push(change),
-            }
+        if self.trouble == Some(what) {
+            info!(sink = self.sink.name(), "works again");
+            self.trouble = None;
+            self.report.works();
         }
-        batch.changes = others;
-        let Some((_, reason)) = these.first() else {
-            return Err(SinkError::fatal("it rejected changes that it was not given, which is a mistake in touchline"));
-        };
-        let name = self.sink.name().to_owned();
-        warn!(sink = name, count = these.len(), first_reason = reason, "changes rejected; they become dead letters");
-        // A dead letter that is rejected stands among the dead letters already; another one would be read here again.
-        let rejections: Vec<_> = these
-            .iter()
-            .filter(|(change, _)| change.topic != Topic::DeadLetters)
-            .map(|(change, reason)| Rejection { sink: &name, change, reason })
-            .collect();
-        while let Err(error) = self.feed.reject(&rejections) {
-            self.again(error.into()).await?;
-        }
-        self.progress.send_modify(|progress| progress.rejected += these.len() as u64);
-        Ok(())
-    }
-
-    async fn close(&mut self) -> Result<(), SinkError> {
-        while let Err(error) = self.sink.close().await {
-            self.again(error).await?;
-        }
-        self.works();
-        Ok(())
-    }
-
-    /// Until there is news, or it is time to look again.
-    async fn rest(&mut self) -> Result<(), SinkError> {
-        while let Err(error) = self.sink.idle().await {
-            self.again(error).await?;
-        }
-        self.works();
-        select! {
-            Ok(()) = self.news.changed() => {}
-            Ok(()) = self.phase.changed() => {}
-            () = time::sleep(IDLE_EVERY) => {}
-        }
-        Ok(())
-    }
-
-    /// Waits, if it makes sense to try again; else gives the error back. The beginning of the drain cuts a pause short.
-    async fn again(&mut self, error: SinkError) -> Result<(), SinkError> {
-        let SinkError::Retry(source) = error else { return Err(error) };
-        let (pause, attempts, reason) = (self.backoff.pause(), self.backoff.attempts(), chain(&*source));
-        warn!(sink = self.sink.name(), attempts, ?pause, reason, "not delivered; trying again");
-        self.progress.send_modify(|progress| {
-            progress.retries += 1;
-            progress.failing = Some(reason);
-        });
-        select! {
-            Ok(()) = self.phase.changed() => {}
-            () = time::sleep(pause) => {}
-        }
-        Ok(())
     }
 }
 
+/// The rejected changes with their reasons, and the batch without them.
+fn without(mut batch: Batch, rejected: &[Rejected]) -> Result<(Vec<Refused>, Batch), SinkError> {
+    let reason_of = |position| rejected.iter().find(|it| it.position == position).map(|it| it.reason.clone());
+    let (mut refused, mut others) = (Vec::new(), Vec::with_capacity(batch.changes.len()));
+    for (position, change) in std::mem::take(&mut batch.changes).into_iter().enumerate() {
+        match reason_of(position) {
+            Some(reason) => refused.push((change, reason)),
+            None => others.push(change),
+        }
+    }
+    if refused.is_empty() {
+        return Err(SinkError::fatal("it rejected changes that it was not given, which is a mistake in touchline"));
+    }
+    batch.changes = others;
+    Ok((refused, batch))
+}
+
 /// Holds the feed to what it promises, since sinks rely on it.
-fn within_bounds(batch: Batch, limit: usize) -> Result<Batch, SinkError> {
+fn within_bounds(batch: Batch, room: usize) -> Result<Batch, SinkError> {
     let bytes: usize = batch.changes.iter().map(Change::bytes).sum();
-    let many = batch.changes.len() > limit || bytes > BATCH_BYTES && batch.changes.len() > 1;
+    let many = batch.changes.len() > room || bytes > BATCH_BYTES && batch.changes.len() > 1;
     if many || batch.next.as_ref().is_some_and(|next| next.as_bytes().len() > CURSOR_BYTES) {
         return Err(SinkError::fatal("the feed gave more than it was asked for, which is a mistake in touchline"));
     }

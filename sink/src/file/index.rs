@@ -2,6 +2,7 @@
 //!
 //! A row's key is its table's byte and its key there; once assigned, a byte must never be given to another table.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rocksdb::{
@@ -13,7 +14,7 @@ use touchline_core::codec::{Corrupt, Reader, put_bytes, put_uint};
 use super::APPENDED;
 use super::encode::{Episode, Latest};
 use super::error::{FileError, index_error};
-use crate::sink::Cursor;
+use crate::sink::{Cursor, Lane};
 
 /// Rows in memory before they become a table file; two of them at most.
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
@@ -28,9 +29,13 @@ const OPEN_FILES: i32 = 128;
 /// RocksDB's own logs that are kept beside the rows.
 const LOG_FILES: usize = 2;
 /// Of [`Recorded`] as stored.
-const VERSION: u8 = 1;
-/// The key of [`Recorded`].
+const VERSION: u8 = 2;
+/// One with a single lane: the feed's number names it.
+const VERSION_OF_ONE_LANE: u8 = 1;
+/// The key of [`Recorded`], its lanes apart.
 const RECORDED: &[u8] = b"r";
+/// In front of a lane's name → [`Place`].
+const LANE: u8 = b'l';
 
 /// What the rows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,44 +54,81 @@ pub enum Table {
 pub struct Recorded {
     /// Whose output it is.
     pub feed: Vec<u8>,
-    /// What is included in the rows and files.
-    pub cursor: Option<Cursor>,
     /// Bytes of the appended files.
     pub lengths: [u64; APPENDED.len()],
+    /// What is included in the rows and files, of each lane.
+    pub lanes: BTreeMap<Lane, Place>,
+}
+
+/// How far the directory has come in a lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// What is included.
+    pub cursor: Option<Cursor>,
     /// The first sequences that the appended files do not have.
     pub next: [u64; APPENDED.len()],
+}
+
+impl Place {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.cursor.is_some()));
+        if let Some(cursor) = &self.cursor {
+            put_bytes(out, cursor.as_bytes());
+        }
+        self.next.iter().for_each(|number| put_uint(out, *number));
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Place, Corrupt> {
+        let mut reader = Reader::new(bytes, "record of an output directory");
+        let cursor = read_cursor(&mut reader)?;
+        Ok(Place { cursor, next: read_numbers(&mut reader)? })
+    }
 }
 
 impl Recorded {
     /// An empty directory of this feed.
     pub fn nothing(feed: &[u8]) -> Recorded {
-        Recorded { feed: feed.to_vec(), cursor: None, lengths: [0; APPENDED.len()], next: [0; APPENDED.len()] }
+        Recorded { feed: feed.to_vec(), lengths: [0; APPENDED.len()], lanes: BTreeMap::new() }
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         put_bytes(&mut out, &self.feed);
-        out.push(u8::from(self.cursor.is_some()));
-        if let Some(cursor) = &self.cursor {
-            put_bytes(&mut out, cursor.as_bytes());
-        }
-        self.lengths.iter().chain(&self.next).for_each(|number| put_uint(&mut out, *number));
+        self.lengths.iter().for_each(|number| put_uint(&mut out, *number));
         out
     }
 
+    /// What was encoded, without the lanes unless it is of the form that had them in it.
     fn decode(bytes: &[u8]) -> Result<Recorded, Corrupt> {
         let mut reader = Reader::new(bytes, "record of an output directory");
-        if reader.byte()? != VERSION {
-            return Err(reader.corrupt());
+        match reader.byte()? {
+            VERSION => {
+                let feed = reader.bytes()?.to_vec();
+                Ok(Recorded { feed, lengths: read_numbers(&mut reader)?, lanes: BTreeMap::new() })
+            }
+            VERSION_OF_ONE_LANE => {
+                let feed = reader.bytes()?.to_vec();
+                let cursor = read_cursor(&mut reader)?;
+                let (lengths, next) = (read_numbers(&mut reader)?, read_numbers(&mut reader)?);
+                let number: String = feed.iter().map(|byte| format!("{byte:02x}")).collect();
+                let lanes = [(Lane::new(format!("outbox/{number}")), Place { cursor, next })].into();
+                Ok(Recorded { feed, lengths, lanes })
+            }
+            _ => Err(reader.corrupt()),
         }
-        let feed = reader.bytes()?.to_vec();
-        let cursor = if reader.byte()? == 0 { None } else { Some(Cursor::new(reader.bytes()?)) };
-        let (mut lengths, mut next) = ([0; APPENDED.len()], [0; APPENDED.len()]);
-        for number in lengths.iter_mut().chain(&mut next) {
-            *number = reader.uint()?;
-        }
-        Ok(Recorded { feed, cursor, lengths, next })
     }
+}
+
+fn read_cursor(reader: &mut Reader<'_>) -> Result<Option<Cursor>, Corrupt> {
+    Ok(if reader.byte()? == 0 { None } else { Some(Cursor::new(reader.bytes()?)) })
+}
+
+fn read_numbers(reader: &mut Reader<'_>) -> Result<[u64; APPENDED.len()], Corrupt> {
+    let mut numbers = [0; APPENDED.len()];
+    for number in &mut numbers {
+        *number = reader.uint()?;
+    }
+    Ok(numbers)
 }
 
 /// The open database.
@@ -109,11 +151,18 @@ impl Index {
     /// What was recorded last; `None` if the directory is new.
     pub fn recorded(&self) -> Result<Option<Recorded>, FileError> {
         let Some(bytes) = self.get(RECORDED)? else { return Ok(None) };
-        Recorded::decode(&bytes).map(Some).map_err(|_| FileError::Damaged(self.path.clone()))
+        let damaged = |_| FileError::Damaged(self.path.clone());
+        let mut recorded = Recorded::decode(&bytes).map_err(damaged)?;
+        self.scan(LANE, |key, value| {
+            let name = str::from_utf8(key).map_err(|_| FileError::Damaged(self.path.clone()))?;
+            recorded.lanes.insert(Lane::new(name), Place::decode(value).map_err(damaged)?);
+            Ok(())
+        })?;
+        Ok(Some(recorded))
     }
 
-    /// Stores rows, and how far they have come, as one.
-    pub fn store(&mut self, latest: &Latest<'_>, recorded: &Recorded) -> Result<(), FileError> {
+    /// Stores rows of a lane, and how far it has come, as one.
+    pub fn store(&mut self, latest: &Latest<'_>, lane: &Lane, recorded: &Recorded) -> Result<(), FileError> {
         let mut batch = WriteBatch::default();
         for (&(table, key), &value) in latest {
             let row = row_key(table, key);
@@ -125,7 +174,7 @@ impl Index {
                 None => batch.delete(row),
             }
         }
-        batch.put(RECORDED, recorded.encode());
+        put_recorded(&mut batch, recorded, recorded.lanes.get_key_value(lane));
         self.write(batch)
     }
 
@@ -151,20 +200,25 @@ impl Index {
     pub fn clear(&mut self, recorded: &Recorded) -> Result<(), FileError> {
         let mut batch = WriteBatch::default();
         batch.delete_range::<&[u8]>(&[0], &[u8::MAX]);
-        batch.put(RECORDED, recorded.encode());
+        put_recorded(&mut batch, recorded, &recorded.lanes);
         self.write(batch)
     }
 
     /// Visits the values of a table, in the order of their keys, without holding more than a block of them.
     pub fn each(&self, table: Table, mut visit: impl FnMut(&[u8]) -> Result<(), FileError>) -> Result<(), FileError> {
+        self.scan(table as u8, |_, value| visit(value))
+    }
+
+    /// Visits the rows behind a byte: their keys without it, and their values.
+    fn scan(&self, first: u8, mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), FileError>) -> Result<(), FileError> {
         let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound([table as u8 + 1]);
+        options.set_iterate_upper_bound([first + 1]);
         options.set_readahead_size(READAHEAD_BYTES);
         options.fill_cache(false);
         let mut rows = self.db.raw_iterator_opt(options);
-        rows.seek([table as u8]);
-        while let Some(value) = rows.value() {
-            visit(value)?;
+        rows.seek([first]);
+        while let Some((key, value)) = rows.item() {
+            visit(key.get(1..).unwrap_or_default(), value)?;
             rows.next();
         }
         rows.status().map_err(|error| index_error("read", &self.path, error))
@@ -176,6 +230,19 @@ impl Index {
 
     fn write(&self, batch: WriteBatch) -> Result<(), FileError> {
         self.db.write_opt(batch, &self.synced).map_err(|error| index_error("write", &self.path, error))
+    }
+}
+
+fn put_recorded<'a>(
+    batch: &mut WriteBatch,
+    recorded: &Recorded,
+    lanes: impl IntoIterator<Item = (&'a Lane, &'a Place)>,
+) {
+    batch.put(RECORDED, recorded.encode());
+    for (lane, place) in lanes {
+        let mut value = Vec::new();
+        place.encode(&mut value);
+        batch.put([&[LANE], lane.as_str().as_bytes()].concat(), value);
     }
 }
 

@@ -8,10 +8,10 @@ use std::{env, fs};
 use tempfile::TempDir;
 use touchline_core::output::Topic;
 use touchline_sink::file::{FileConfig, FileSink};
-use touchline_sink::{Change, Dispatcher, Route};
+use touchline_sink::{Change, Route};
 
 use crate::file::{expected, finish, number, open, position, read_files};
-use crate::kit::{Script, eventually};
+use crate::kit::{Script, eventually, start};
 
 /// Where the process that is to be killed writes.
 const DIR: &str = "TOUCHLINE_TEST_CRASH_DIR";
@@ -38,8 +38,8 @@ fn the_process_that_is_killed() {
     let config =
         FileConfig { name: "out".into(), dir: dir.into(), feed: b"feed".to_vec(), following: true, replaces: false };
     let sink = Box::new(FileSink::open(config).unwrap());
-    let route = Route { sink, topics: Topic::ALL.to_vec() };
-    Dispatcher::start(Script::of(changes()), vec![route]).unwrap().finish(Duration::from_secs(60));
+    let feed = Script::of(changes()).feed(&Topic::ALL);
+    start(vec![Route { sink, feed }]).finish(Duration::from_secs(60));
 }
 
 /// Kills it so long after it has begun to write.

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use touchline_core::output::Topic;
 use touchline_sink::file::{FileConfig, FileError, FileSink};
-use touchline_sink::{Batch, Change, Dispatcher, End, Lane, Route, Sink, SinkError, Start};
+use touchline_sink::{Batch, Change, End, Route, Sink, SinkError, Start};
 
-use crate::kit::{Script, change, cursor_at, eventually};
+use crate::kit::{Script, change, cursor_at, eventually, lane, start};
 
 pub const FILES: [&str; 5] = ["alerts.jsonl", "dead_letters.jsonl", "scores.jsonl", "facts.jsonl", "lapses.csv"];
 const HEADER: &str = "account,contact,last_engagement_at,lapsed_at,recovered_at\n";
@@ -44,7 +44,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// Where the sink is in the changes.
 pub fn position(sink: &mut FileSink) -> usize {
-    let Start::At(cursor) = block_on(sink.claim(&Lane::new("outbox"))).unwrap() else { panic!() };
+    let Start::At(cursor) = block_on(sink.claim(&lane(0))).unwrap() else { panic!() };
     cursor.map_or(0, |cursor| u64::from_be_bytes(cursor.as_bytes().try_into().unwrap()) as usize)
 }
 
@@ -53,7 +53,7 @@ pub fn deliver(sink: &mut FileSink, changes: &[Change], count: usize) {
     let start = position(sink);
     let end = changes.len().min(start + count);
     let batch = Batch { changes: changes[start..end].to_vec(), next: Some(cursor_at(end)), published_at: None };
-    block_on(sink.deliver(&Lane::new("outbox"), &batch)).unwrap();
+    block_on(sink.deliver(&lane(0), &batch)).unwrap();
 }
 
 pub fn finish(mut sink: FileSink, changes: &[Change]) {
@@ -138,7 +138,7 @@ fn check(changes: &[Change], steps: &[Step]) {
             let end = position(&mut sink);
             let changes = changes[end.saturating_sub(*count)..end].to_vec();
             let batch = Batch { changes, next: Some(cursor_at(end)), published_at: None };
-            block_on(sink.deliver(&Lane::new("outbox"), &batch)).unwrap();
+            block_on(sink.deliver(&lane(0), &batch)).unwrap();
             continue;
         }
         if let Step::Close = step {
@@ -320,12 +320,40 @@ fn while_following_the_sorted_files_appear_without_a_close() {
     };
     let feed = Script::counting(3);
     let sink = Box::new(FileSink::open(config).unwrap());
-    let dispatcher = Dispatcher::start(feed, vec![Route { sink, topics: Topic::ALL.to_vec() }]).unwrap();
+    let dispatcher = start(vec![Route { sink, feed: feed.feed(&Topic::ALL) }]);
     eventually("scores.jsonl", || read_files(dir.path())["scores.jsonl"] == "{}\n{}\n{}\n");
     let outcomes = dispatcher.finish(Duration::from_secs(20));
     assert!(matches!(outcomes[0].end, End::Closed), "{outcomes:?}");
     // What has ended has let go of the directory.
     open(dir.path());
+}
+
+#[test]
+fn several_lanes_fill_one_directory_each_from_its_own_cursor() {
+    let dir = TempDir::new().unwrap();
+    let of = |lane: u64| {
+        let topic = if lane == 0 { Topic::Alerts } else { Topic::Facts };
+        let value = |number| format!(r#"{{"lane":{lane},"number":{number}}}"#);
+        number((0..9).map(|number| change(0, topic, &format!("{lane}|{number}"), Some(&value(number)))).collect())
+    };
+    let lanes: [Vec<Change>; 3] = [of(0), of(1), of(2)];
+    for step in 0..9 {
+        // Opened anew each time, as after a crash; a lane that is repeated adds nothing.
+        let mut sink = open(dir.path());
+        for (number, changes) in lanes.iter().enumerate().filter(|(number, _)| step % (number + 1) == 0) {
+            let Start::At(cursor) = block_on(sink.claim(&lane(number))).unwrap() else { panic!() };
+            let begin = cursor.map_or(0, |cursor| crate::kit::index_of(&cursor));
+            let batch = |from: usize| {
+                let changes = changes[from..=begin].to_vec();
+                Batch { changes, next: Some(cursor_at(begin + 1)), published_at: None }
+            };
+            block_on(sink.deliver(&lane(number), &batch(begin))).unwrap();
+            block_on(sink.deliver(&lane(number), &batch(0))).unwrap();
+        }
+        block_on(sink.close()).unwrap();
+    }
+    let delivered: Vec<Change> = [&lanes[0][..], &lanes[1][..5], &lanes[2][..3]].concat();
+    assert_eq!(read_files(dir.path()), expected(&delivered));
 }
 
 #[test]
