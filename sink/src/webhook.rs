@@ -107,8 +107,10 @@ impl WebhookConfig {
     /// Makes a connection and a HEAD request, whose answer may be any: returns its status. Sends no message.
     pub async fn probe(&self) -> Result<u16, WebhookError> {
         let client = Client::new(self)?;
-        let unreachable =
-            |failure: endpoint::Failure| WebhookError::Unreachable { endpoint: client.endpoint(), reason: failure.reason };
+        let unreachable = |failure: endpoint::Failure| WebhookError::Unreachable {
+            endpoint: client.endpoint(),
+            reason: failure.reason,
+        };
         client.probe().await.map(|status| status.as_u16()).map_err(unreachable)
     }
 }

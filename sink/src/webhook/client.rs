@@ -51,7 +51,8 @@ impl Client {
     /// Fails if something in the configuration makes no sense.
     pub fn new(config: &WebhookConfig) -> Result<Client, WebhookError> {
         let url = parse_url(&config.url, config.allow_private, config.allow_http)?;
-        let wrong = |setting| move |source: reqwest::Error| WebhookError::Unusable { setting, source: source.without_url() };
+        let wrong =
+            |setting| move |source: reqwest::Error| WebhookError::Unusable { setting, source: source.without_url() };
         if config.secrets.is_empty() {
             return Err(WebhookError::NoSecret);
         }
@@ -215,7 +216,8 @@ fn excerpt(bytes: &[u8]) -> String {
     if text.is_empty() { text } else { format!(": {text}") }
 }
 
-/// What went wrong, without the URL, which may be secret: the innermost cause says it best.
+/// What went wrong, without the URL, which may be secret. The innermost cause says it best; but of TLS, the one that
+/// knows what is wrong with the certificate.
 fn describe(error: reqwest::Error) -> String {
     let kind = match &error {
         _ if error.is_connect() => "no connection",
@@ -224,7 +226,7 @@ fn describe(error: reqwest::Error) -> String {
     };
     let error = error.without_url();
     let mut cause: &dyn Error = &error;
-    while let Some(source) = cause.source() {
+    while let Some(source) = cause.source().filter(|_| !cause.is::<native_tls::Error>()) {
         cause = source;
     }
     format!("{kind}: {cause}")

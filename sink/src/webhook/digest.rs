@@ -54,10 +54,8 @@ impl RunKey {
 
 /// The message of a run, whole. Changes that are no alerts are not in it.
 pub fn envelope<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Envelope {
-    let alerts: Vec<(Alert<'a>, &'a [u8])> = changes
-        .into_iter()
-        .filter_map(|change| Some((Alert::read(change).ok()?, change.value.as_deref()?)))
-        .collect();
+    let alerts: Vec<(Alert<'a>, &'a [u8])> =
+        changes.into_iter().filter_map(|change| Some((Alert::read(change).ok()?, change.value.as_deref()?))).collect();
     let ids: Vec<String> = alerts.iter().map(|(alert, _)| alert.message_id()).collect();
     let name = name_of(&ids.iter().map(String::as_bytes).collect::<Vec<_>>());
     let mut counts = BTreeMap::new();

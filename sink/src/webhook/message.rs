@@ -101,7 +101,8 @@ impl Alert<'_> {
     pub fn read(change: &Change) -> Result<Alert<'_>, String> {
         let value = change.value.as_deref().ok_or("a tombstone is no alert")?;
         let alert: Alert<'_> = serde_json::from_slice(value).map_err(|error| format!("not an alert: {error}"))?;
-        match [("id", &alert.id), ("rule", &alert.rule), ("change", &alert.change)].iter().find(|(_, it)| !is_plain(it)) {
+        match [("id", &alert.id), ("rule", &alert.rule), ("change", &alert.change)].iter().find(|(_, it)| !is_plain(it))
+        {
             Some((name, _)) => Err(format!("not an alert: its {name} is not made of letters, digits and _")),
             None => Ok(alert),
         }

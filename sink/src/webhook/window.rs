@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::time::Instant;
 use touchline_core::output::Topic;
 
@@ -218,7 +219,8 @@ impl Window {
             return None;
         }
         let is_probe = self.endpoint.is_down();
-        let (at, ticket) = if is_probe { self.probe()? } else { *self.sendable.first().filter(|(at, _)| *at <= now)? };
+        let (at, ticket) =
+            if is_probe { self.probe()? } else { *self.sendable.first().filter(|(at, _)| *at <= now)? };
         self.sendable.remove(&(at, ticket));
         let pending = self.pending.get_mut(&ticket)?;
         pending.in_flight = Some((now, is_probe));
@@ -378,7 +380,8 @@ impl Window {
                 pending.lane == *lane && pending.members.iter().any(|member| Some(member.stretch) == first)
             };
             let is_refused = |pending: &Pending| pending.failed_at.is_some() && pending.in_flight.is_none();
-            let Some((ticket, pending)) = self.pending.iter().find(|(_, pending)| holds(pending) && is_refused(pending))
+            let Some((ticket, pending)) =
+                self.pending.iter().find(|(_, pending)| holds(pending) && is_refused(pending))
             else {
                 return;
             };
@@ -429,10 +432,10 @@ impl Pending {
     /// How hard it was tried.
     fn effort(&self, now: Instant) -> String {
         let took = self.first_at.map_or(Duration::ZERO, |first| now - first);
-        let took = jiff::SignedDuration::try_from(took).unwrap_or_default();
-        // Milliseconds of days are of no interest.
-        let took = if took.as_secs() > 0 { jiff::SignedDuration::from_secs(took.as_secs()) } else { took };
-        format!("after {} attempts in {took:#}", self.tried)
+        // Nobody reads on behind the first second.
+        let took = if took < Duration::from_secs(1) { took.as_millis() } else { u128::from(took.as_secs()) * 1_000 };
+        let took = SignedDuration::from_millis(i64::try_from(took).unwrap_or(i64::MAX));
+        format!("after {} {} in {took:#}", self.tried, if self.tried == 1 { "attempt" } else { "attempts" })
     }
 }
 

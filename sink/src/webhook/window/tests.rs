@@ -239,7 +239,11 @@ fn a_window_of_pending_ones_has_no_room() {
     let large = Change { value: Some(vec![b' '; WINDOW_BYTES]), ..alert(0, "large", None) };
     let mut rig = Rig::new();
     let value = [alert(0, "large", None).value.unwrap(), large.value.unwrap()].concat();
-    rig.window.admit(&lane(0), &batch(vec![Change { value: Some(value), ..alert(0, "large", None) }], Some(1)), rig.now);
+    rig.window.admit(
+        &lane(0),
+        &batch(vec![Change { value: Some(value), ..alert(0, "large", None) }], Some(1)),
+        rig.now,
+    );
     assert_eq!(rig.window.room(), 0);
 }
 
@@ -322,7 +326,8 @@ fn a_backlog_comes_in_digests() {
         alert(digest::SPAN + 2, "e", tick(2)),
         alert(digest::SPAN + 3, "a", tick(2)),
     ];
-    let bodies: Vec<Value> = messages(&changes, &[]).values().map(|body| serde_json::from_slice(body).unwrap()).collect();
+    let bodies: Vec<Value> =
+        messages(&changes, &[]).values().map(|body| serde_json::from_slice(body).unwrap()).collect();
     let count = |count: u64| bodies.iter().filter(|body| body["data"]["count"] == count).count();
     assert_eq!((bodies.len(), count(1), count(2)), (5, 2, 2));
     let first = bodies.iter().find(|body| body["timestamp"] == "2024-01-02T00:00:00Z").unwrap();
