@@ -46,9 +46,7 @@ pub struct Failure {
 pub struct Endpoint {
     most: usize,
     allowed: usize,
-    /// It has asked for silence until then.
     silent_until: Option<Instant>,
-    /// While it is down, the time of the next probe.
     probe_at: Option<Instant>,
     probes: usize,
     /// When the first attempt failed since anything got through.
@@ -84,9 +82,14 @@ impl Endpoint {
         self.allowed
     }
 
-    /// Nothing is sent before.
-    pub fn opens_at(&self) -> Option<Instant> {
-        self.silent_until.max(self.probe_at)
+    /// It has asked that nothing is sent before.
+    pub fn silent_until(&self) -> Option<Instant> {
+        self.silent_until
+    }
+
+    /// While it is down, when it is next tried whether anything gets through.
+    pub fn probe_at(&self) -> Option<Instant> {
+        self.probe_at
     }
 
     /// Whether a message has got through since.
@@ -134,7 +137,9 @@ impl Endpoint {
         if self.is_down() {
             self.allowed = 1;
             self.probes += usize::from(was_probe);
-            self.probe_at = Some(now + schedule.probe(self.probes));
+            if was_probe || self.probe_at.is_none() {
+                self.probe_at = Some(now + schedule.probe(self.probes));
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ pub const STANDARD_SCHEDULE: [Duration; 9] = [
     minutes(24 * 60),
 ];
 /// A receiver that comes back is noticed within this time.
-const PROBE_EVERY: Duration = Duration::from_secs(30);
+pub const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// A pause is shortened by up to this share, so that many do not come back in step.
 const JITTER: f64 = 0.2;
 /// A receiver that asks for more is asked again after this.

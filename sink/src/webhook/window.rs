@@ -7,6 +7,7 @@
 //! - A message has had its schedule's attempts, over its schedule's time, before it is rejected. Attempts beyond the
 //!   schedule (probes, and those at once when an endpoint is back) do not count. The one exception is a message that
 //!   alone keeps a window of delivered ones from being remembered, see [`Window::make_room`].
+//! - While nothing gets through, the schedules of those run that have begun; no other begins before these are over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::digest::{self, RunKey};
 use super::endpoint::{Endpoint, Failure, Fault, Ticket};
 use super::lane::{LaneState, Member, Run};
 use super::message::{self, Alert, Envelope, Message};
-use super::schedule::Schedule;
+use super::schedule::{PROBE_EVERY, Schedule};
 use crate::sink::{Batch, Change, Lane, Settled};
 
 /// Most changes between the oldest pending one and the newest: what a crash may repeat. More than come in the three days
@@ -65,8 +66,17 @@ struct Pending {
     tried: usize,
     first_at: Option<Instant>,
     failed_at: Option<Instant>,
-    /// Since when it is on its way, and whether as a probe.
-    in_flight: Option<(Instant, bool)>,
+    in_flight: Option<Start>,
+}
+
+/// How an attempt began.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    at: Instant,
+    /// To see whether anything gets through.
+    is_probe: bool,
+    /// As one of the schedule.
+    counts: bool,
 }
 
 /// The window; see the module.
@@ -214,24 +224,35 @@ impl Window {
     pub fn start(&mut self, now: Instant) -> Option<Attempt> {
         self.close_runs(now);
         self.make_room(now);
-        let is_open = self.endpoint.opens_at().is_none_or(|at| at <= now);
-        if !is_open || self.in_flight >= self.endpoint.allowed() {
+        if self.in_flight >= self.endpoint.allowed() || self.endpoint.silent_until().is_some_and(|at| at > now) {
             return None;
         }
-        let is_probe = self.endpoint.is_down();
-        let (at, ticket) =
-            if is_probe { self.probe()? } else { *self.sendable.first().filter(|(at, _)| *at <= now)? };
+        let due = if self.endpoint.is_down() { self.begun() } else { self.sendable.first().copied() };
+        let due = due.filter(|(at, _)| *at <= now);
+        let is_probe = due.is_none();
+        let (at, ticket) = due.or_else(|| self.probe(now))?;
+        // While nothing gets through the schedules of few run; probes with others do not count.
+        let is_counted = !is_probe || self.begun().is_none();
         self.sendable.remove(&(at, ticket));
         let pending = self.pending.get_mut(&ticket)?;
-        pending.in_flight = Some((now, is_probe));
+        let counts = is_counted && pending.due <= now;
+        pending.in_flight = Some(Start { at: now, is_probe, counts });
         pending.first_at.get_or_insert(now);
         self.in_flight += 1;
         Some(Attempt { ticket, message: pending.message() })
     }
 
-    /// What shows whether anything gets through: what has not been tried, which is not suspected itself; else what was
-    /// tried least recently, so that none that is refused for its own sake hides for long that others are not.
-    fn probe(&self) -> Option<(Instant, Ticket)> {
+    /// Of the messages whose schedule runs, the one that is to be sent first.
+    fn begun(&self) -> Option<(Instant, Ticket)> {
+        let is_begun = |ticket| self.pending.get(ticket).is_some_and(|pending| pending.scheduled > 0);
+        self.sendable.iter().find(|(_, ticket)| is_begun(ticket)).copied()
+    }
+
+    /// While it is down, what shows whether anything gets through: what has not been tried, which is not suspected itself;
+    /// else what was tried least recently, so that none that is refused for its own sake hides for long that others are
+    /// not.
+    fn probe(&self, now: Instant) -> Option<(Instant, Ticket)> {
+        self.endpoint.probe_at().filter(|at| *at <= now)?;
         let failed_at = |ticket| self.pending.get(ticket).and_then(|pending| pending.failed_at);
         self.sendable.iter().min_by_key(|(_, ticket)| (failed_at(ticket), *ticket)).copied()
     }
@@ -239,9 +260,11 @@ impl Window {
     /// When there may be something to start, or to tell, though nothing is finished or admitted until then.
     pub fn wakes_at(&self) -> Option<Instant> {
         let runs = self.lanes.values().filter_map(|state| state.run.as_ref()).map(|run| run.closes_at);
-        let sendable = self.sendable.first().filter(|_| self.in_flight < self.endpoint.allowed()).map(|(at, _)| {
-            let opens_at = self.endpoint.opens_at();
-            if self.endpoint.is_down() { opens_at.unwrap_or(*at) } else { opens_at.map_or(*at, |opens| opens.max(*at)) }
+        let first = self.sendable.first().filter(|_| self.in_flight < self.endpoint.allowed());
+        let sendable = first.and_then(|(at, _)| {
+            let begun = || self.begun().map(|(at, _)| at);
+            let at = self.endpoint.probe_at().map_or(Some(*at), |probe_at| begun().into_iter().chain([probe_at]).min());
+            at.max(self.endpoint.silent_until())
         });
         runs.chain(sendable).min()
     }
@@ -249,7 +272,7 @@ impl Window {
     /// Takes the outcome of an attempt. If it failed and there will be another: why.
     pub fn finish(&mut self, ticket: Ticket, outcome: Result<(), Failure>, now: Instant) -> Option<String> {
         let pending = self.pending.get_mut(&ticket)?;
-        let (began_at, was_probe) = pending.in_flight.take()?;
+        let start = pending.in_flight.take()?;
         self.in_flight -= 1;
         let Err(failure) = outcome else {
             let down_since = self.endpoint.accepted(now);
@@ -259,11 +282,11 @@ impl Window {
             }
             return None;
         };
-        self.endpoint.failed(ticket, &failure, was_probe, &mut self.schedule, now);
-        let is_alone = !self.endpoint.accepted_since(began_at);
+        self.endpoint.failed(ticket, &failure, start.is_probe, &mut self.schedule, now);
+        let is_alone = !self.endpoint.is_down() && !self.endpoint.accepted_since(start.at);
         pending.failed_at = Some(now);
         pending.tried += 1;
-        if pending.reschedule(&failure, began_at, is_alone, &mut self.schedule, now) {
+        if pending.reschedule(&failure, start.counts, is_alone, &mut self.schedule, now) {
             self.sendable.insert((pending.at, ticket));
             return Some(failure.reason);
         }
@@ -405,26 +428,26 @@ impl Pending {
     fn reschedule(
         &mut self,
         failure: &Failure,
-        began_at: Instant,
+        counts: bool,
         is_alone: bool,
         schedule: &mut Schedule,
         now: Instant,
     ) -> bool {
         if failure.fault == Fault::Throttled {
             // It is not this message that is unwelcome, so no attempt is counted; the endpoint says when.
-            self.at = now;
+            self.at = self.first_at.unwrap_or(now);
             return self.first_at.is_none_or(|first| now < first + schedule.span());
         }
-        if began_at >= self.due {
+        if counts {
             self.scheduled += 1;
             let Some(pause) = schedule.pause(self.scheduled) else { return false };
             self.due = now + pause;
         }
         self.due = self.due.max(now + failure.retry_after.unwrap_or_default());
         self.at = self.due;
-        if failure.fault == Fault::Unavailable && is_alone && failure.retry_after.is_none() {
+        if failure.fault == Fault::Unavailable && is_alone && self.due > now + PROBE_EVERY {
             // Nothing else shows that the receiver is back.
-            self.at = self.due.min(now + schedule.probe(self.tried - 1));
+            self.at = now + schedule.probe(self.tried - 1).max(failure.retry_after.unwrap_or_default());
         }
         true
     }

@@ -4,9 +4,11 @@ mod receiver;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -15,7 +17,7 @@ use reqwest::header::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
 use touchline_core::output::Topic;
 use touchline_sink::webhook::{Secret, UrlError, WebhookConfig, WebhookError, WebhookSink, parse_url};
-use touchline_sink::{Change, Dispatcher, End, Outcome, Route};
+use touchline_sink::{Change, Dispatcher, End, Event, Outcome, Route};
 
 use crate::kit::{Script, change, cursor_at, eventually, lane, start};
 use receiver::{Receiver, Reply, Request, status};
@@ -212,6 +214,22 @@ fn neither_a_huge_answer_nor_a_closed_connection_is_a_failure() {
 }
 
 #[test]
+fn a_connection_that_is_closed_while_it_rests_is_no_failure() {
+    // Every connection takes one message; whoever uses it again finds out too late that it is closed.
+    let used = Mutex::new(BTreeSet::new());
+    let receiver =
+        Receiver::start(
+            move |request, _| {
+                if used.lock().unwrap().insert(request.connection) { status(200) } else { Reply::HangUp }
+            },
+        );
+    let outcome = finish(begin(config(receiver.url()), &alerts(&["same"; 10])));
+    assert!(matches!(outcome.end, End::Closed), "{outcome:?}");
+    assert_eq!((outcome.progress.delivered, outcome.progress.retries), (10, 0));
+    assert_eq!(receiver.count(), 19, "one that had not been used before is not tried twice");
+}
+
+#[test]
 fn a_receiver_that_was_away_gets_all_in_order() {
     // A port that nobody listens on.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -247,9 +265,11 @@ fn while_it_is_down_one_message_at_a_time_is_tried() {
     let config = WebhookConfig { schedule: vec![200 * MS; 10_000], ..config(receiver.url()) };
     let started = Instant::now();
     let dispatcher = begin(config, &script);
-    eventually("a few probes", || receiver.count() >= 12);
-    // Eight at once, and then one each pause, which jitter may shorten by a fifth.
-    assert!(started.elapsed() >= 4 * 160 * MS, "{:?}", started.elapsed());
+    let tried = || receiver.requests().iter().map(|request| request.id().to_owned()).collect::<BTreeSet<_>>().len();
+    eventually("a few probes", || tried() >= 12);
+    // Eight at once, and then one more after each pause, which jitter may shorten by a fifth.
+    let (tried, pauses) = (tried() as u32, started.elapsed().as_millis() as u32 / 160);
+    assert!(tried <= 8 + pauses, "{tried} after {pauses} pauses");
     drop(dispatcher);
 }
 
@@ -385,6 +405,31 @@ fn a_proxy_resolves_names_itself() {
     };
     assert!(matches!(finish(begin(config, &alerts(&["a"]))).end, End::Closed));
     assert_eq!(proxy.requests()[0].line, "POST http://crm.example.com/hooks HTTP/1.1");
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_not_used() {
+    let nobody = "http://127.0.0.1:1";
+    let mut process = Command::new(env::current_exe().unwrap());
+    process.args(["--exact", "webhook::connections_are_used_again"]).stdout(Stdio::null());
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+        process.env(name, nobody);
+    }
+    assert!(process.status().unwrap().success());
+}
+
+#[test]
+fn a_lane_that_is_taken_away_is_let_go_at_once() {
+    let receiver = Receiver::start(|_, earlier| if earlier == 0 { Reply::Never } else { status(200) });
+    let script = alerts(&["a"]);
+    let dispatcher = begin(WebhookConfig { timeout: PATIENCE, ..config(receiver.url()) }, &script);
+    eventually("it to be on its way", || receiver.count() == 1);
+    script.order(Event::Revoked(lane(0)));
+    script.order(Event::Assigned(lane(0)));
+    eventually("it to be sent again by the new owner", || receiver.count() == 2);
+    let outcome = finish(dispatcher);
+    assert!(matches!(outcome.end, End::Closed), "{outcome:?}");
+    assert_eq!((receiver.count(), script.remembered.lock().unwrap().len()), (2, 1));
 }
 
 #[test]

@@ -137,29 +137,52 @@ fn while_nothing_gets_through_one_is_tried_at_a_time() {
     }
     assert!(rig.window.is_down());
     assert_eq!(rig.started(), NOTHING);
-    // Those that have not been tried first, then the others in turn; never more than half a minute apart.
-    for (probe, sequence) in [4, 5, 0, 1, 2, 3, 4, 5, 0, 1].into_iter().enumerate() {
+    // One after the other: those whose schedule runs when they are due, those that have not been tried between.
+    let mut tried = Vec::new();
+    for _ in 0..12 {
         let wakes_at = rig.window.wakes_at().unwrap();
-        assert!(wakes_at - rig.now <= if probe == 0 { 5 * S } else { 30 * S }, "{:?}", wakes_at - rig.now);
+        assert!(wakes_at - rig.now <= if tried.is_empty() { 5 * S } else { 30 * S }, "{:?}", wakes_at - rig.now);
         rig.now = wakes_at;
-        assert_eq!(rig.started(), [sequence]);
-        rig.finish(sequence, Err(failure(Fault::Unavailable)));
+        let started = rig.started();
+        assert_eq!(started.len(), 1);
+        rig.finish(started[0], Err(failure(Fault::Unavailable)));
         assert_eq!(rig.started(), NOTHING);
+        tried.extend(started);
     }
+    let times = |sequence| tried.iter().filter(|it| **it == sequence).count();
+    assert!((0..6).all(|sequence| times(sequence) >= 1), "{tried:?}");
+    assert!(tried[6..].iter().collect::<HashSet<_>>().len() == 6, "in turn: {tried:?}");
     // The first that gets through brings all others, at first a few at once.
     rig.now = rig.window.wakes_at().unwrap();
-    assert_eq!(rig.started(), [2]);
-    rig.finish(2, Ok(()));
-    assert!(!rig.window.is_down());
-    assert_eq!(rig.started(), [0, 1]);
-    rig.finish(0, Ok(()));
-    assert_eq!(rig.started(), [1, 3, 4]);
-    for sequence in [1, 3, 4] {
-        rig.finish(sequence, Ok(()));
+    for at_once in [1, 2, 3] {
+        let started = rig.started();
+        assert_eq!(started.len(), at_once);
+        for sequence in started {
+            rig.finish(sequence, Ok(()));
+            assert!(!rig.window.is_down());
+        }
+        // A success allows one more.
+        assert!(rig.window.endpoint.allowed() > at_once);
     }
-    rig.started();
-    rig.finish(5, Ok(()));
     assert_eq!(rig.news(), (vec![], Some(6)));
+}
+
+#[test]
+fn an_endless_outage_uses_up_few_schedules_at_a_time() {
+    let mut rig = Rig::new();
+    rig.admit(0, &["a", "b", "c", "d", "e", "f"]);
+    let began = rig.now;
+    let mut given_up = Vec::new();
+    while given_up.len() < 6 {
+        for sequence in rig.started() {
+            rig.finish(sequence, Err(failure(Fault::Unavailable)));
+        }
+        given_up.extend(rig.news().0.into_iter().map(|sequence| (sequence, rig.now - began)));
+        rig.now = rig.window.wakes_at().unwrap_or(rig.now);
+    }
+    let first: HashSet<u64> = given_up[..4].iter().map(|(sequence, _)| *sequence).collect();
+    assert_eq!(first, HashSet::from([0, 1, 2, 3]));
+    assert!(given_up[3].1 <= 7 * S && given_up[4].1 > 7 * S, "{given_up:?}");
 }
 
 #[test]
