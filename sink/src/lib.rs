@@ -12,6 +12,7 @@ pub mod file;
 mod metrics;
 mod retry;
 mod sink;
+pub mod webhook;
 
 pub use dispatcher::{Dispatcher, End, LaneProgress, Outcome, Progress, Route};
 pub use feed::{Event, Feed, FeedError, Rejection};
