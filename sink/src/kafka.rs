@@ -1,0 +1,566 @@
+//! The Kafka feed: a sink's consumer group, of which this is one member.
+//!
+//! A lane is a partition, a cursor the offset that is read next, a sequence the record's offset.
+//!
+//! - *One thread.* The consumer is polled where the sink runs, without waiting; librdkafka wakes it when there is more. Its
+//!   callbacks only queue: rebalances are served here, between polls.
+//! - *Rebalances* are cooperative, members static. What is assigned is acknowledged at once and read only when the sink
+//!   has claimed it, from the offset that it says. What is revoked is given back when the sink has let go of it, and what
+//!   it has remembered until then is committed before.
+//! - *Only what is committed* is read. Readers see neither aborted records nor the ends of transactions.
+//! - *Bounded*: a buffer here, librdkafka's queue behind it; when the sink takes nothing, the partitions pause.
+//! - *Retention.* An offset that is not there any more is never passed over in silence: see [`Feed::missed`].
+//! - *A broker that is away, a topic that is missing* are waited for. A fatal error, such as another process with the
+//!   same instance's name, costs the client, not the process.
+
+mod client;
+mod context;
+mod letters;
+mod partition;
+mod stats;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use tokio::select;
+use tokio::time::{self, Instant};
+use touchline_core::output::Topic;
+use tracing::{error, info, warn};
+
+use crate::feed::{Event, Feed, FeedError, Rejection};
+use crate::sink::{BATCH_BYTES, BATCH_CHANGES, BoxFuture, Cursor, Lane, Start};
+use client::{Client, Polled};
+use context::{Move, lane_of};
+use letters::Letters;
+use partition::{Committed, Partition, cursor_of, offset_of};
+use stats::Stats;
+
+/// Changes and bytes that wait for the sink: a batch while it delivers another.
+const BUFFER_CHANGES: usize = 2 * BATCH_CHANGES;
+const BUFFER_BYTES: usize = 2 * BATCH_BYTES;
+/// What is remembered is committed so often: a crash repeats no more than that of what does not keep its own cursor.
+const COMMIT_EVERY: Duration = Duration::from_millis(200);
+/// Before a commit that failed is tried again: the group may be moving.
+const COMMIT_AGAIN: Duration = Duration::from_secs(1);
+/// For the last commit; what is not committed is delivered again.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+/// For a commit under way, before letters are written.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+/// Before a new client takes the place of one that failed for good: two processes of one name would chase each other.
+const RENEW_AFTER: Duration = Duration::from_secs(5);
+/// Looks around without having been woken: the group wants to be polled.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What a Kafka feed is made of.
+#[derive(Clone, Debug)]
+pub struct KafkaFeedConfig {
+    /// How to reach the cluster, and whatever people want to set; what delivery depends on is set here.
+    pub client: ClientConfig,
+    /// The consumer group: one for each sink, `<prefix>.sink.<name>`.
+    pub group: String,
+    /// Names this process within the group, for good: a restart takes its partitions back at once.
+    pub instance: String,
+    /// What to read, and the topics' names on the cluster.
+    pub topics: Vec<(Topic, String)>,
+    /// The topic of dead letters.
+    pub dead_letters: String,
+}
+
+/// Why the feed cannot do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaFeedError {
+    /// The client could not be made.
+    #[error("the Kafka client of {group} cannot be made: correct [kafka]")]
+    Config {
+        /// Of which group.
+        group: String,
+        /// What is wrong.
+        source: KafkaError,
+    },
+    /// The cluster does not do it now.
+    #[error("cannot {action}")]
+    Cluster {
+        /// What was attempted.
+        action: String,
+        /// Why it failed.
+        source: KafkaError,
+    },
+    /// The client says so by itself.
+    #[error("{0}")]
+    Client(String),
+    /// The sink's cursor is not an offset.
+    #[error("the sink's cursor of {0} is not of Kafka: let the sink start anew, with nothing stored")]
+    Cursor(Lane),
+}
+
+/// What one sink reads from Kafka; see the module.
+pub struct KafkaFeed {
+    config: KafkaFeedConfig,
+    /// `None` until it is made again, after a fatal error.
+    client: Option<Client>,
+    renew_at: Instant,
+    lanes: BTreeMap<Lane, Partition>,
+    /// What this client has ever read.
+    started: BTreeSet<Lane>,
+    /// The lane that was cut last: the others come first.
+    last: Option<Lane>,
+    events: VecDeque<Event>,
+    /// Taken away; given back once the sink knows.
+    revoking: Option<Vec<Lane>>,
+    letters: Option<Letters>,
+    missed: u64,
+    commit_at: Instant,
+    /// A partition was read from where nothing is.
+    is_astray: bool,
+    is_paused: bool,
+    /// Everything has been handed out, as far as the last statistics told; and whether that was said.
+    is_at_end: bool,
+    is_idle: bool,
+    is_finishing: bool,
+    is_over: bool,
+}
+
+impl KafkaFeed {
+    /// Joins the group. Fails only if the configuration is wrong; the cluster need not be there.
+    pub fn new(config: KafkaFeedConfig) -> Result<KafkaFeed, KafkaFeedError> {
+        let client = Client::new(&config)?;
+        let now = Instant::now();
+        Ok(KafkaFeed {
+            config,
+            client: Some(client),
+            renew_at: now,
+            lanes: BTreeMap::new(),
+            started: BTreeSet::new(),
+            last: None,
+            events: VecDeque::new(),
+            revoking: None,
+            letters: None,
+            missed: 0,
+            commit_at: now,
+            is_astray: false,
+            is_paused: false,
+            is_at_end: false,
+            is_idle: false,
+            is_finishing: false,
+            is_over: false,
+        })
+    }
+
+    async fn next_event(&mut self, room: usize) -> Result<Event, FeedError> {
+        loop {
+            self.give_back()?;
+            self.renew()?;
+            self.pump(room)?;
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            if self.is_astray {
+                self.find_way().await?;
+            }
+            if self.is_finishing {
+                if !std::mem::replace(&mut self.is_over, true) {
+                    return Ok(Event::End);
+                }
+            } else if room > 0
+                && let Some(event) = self.cut(room)
+            {
+                self.is_idle = false;
+                return Ok(event);
+            }
+            if self.is_at_end && !std::mem::replace(&mut self.is_idle, true) {
+                return Ok(Event::Idle);
+            }
+            let commit_at = self.commit()?;
+            self.sleep(commit_at).await;
+        }
+    }
+
+    /// Until the client has something, or it is time for a commit.
+    async fn sleep(&self, commit_at: Option<Instant>) {
+        let look_at = Instant::now() + LOOK_EVERY;
+        let wake_at = commit_at.map_or(look_at, |at| at.min(look_at));
+        match &self.client {
+            Some(client) => select! {
+                () = client.context().wake.notified() => {}
+                () = time::sleep_until(wake_at) => {}
+            },
+            None => time::sleep_until(self.renew_at).await,
+        }
+    }
+
+    /// Takes what the client has: records into buffers, and news.
+    fn pump(&mut self, room: usize) -> Result<(), FeedError> {
+        let Some(client) = &self.client else { return Ok(()) };
+        let (mut changes, mut bytes) = self.lanes.values().map(Partition::buffered).fold((0, 0), plus);
+        if self.is_paused && changes < BUFFER_CHANGES / 2 && bytes < BUFFER_BYTES / 2 {
+            client.resume(self.lanes.values()).map_err(retry)?;
+            self.is_paused = false;
+        }
+        let (mut failure, mut lane) = (None, None);
+        loop {
+            let is_full = changes >= BUFFER_CHANGES || bytes >= BUFFER_BYTES;
+            if is_full && room > 0 {
+                break;
+            }
+            if is_full && !self.is_paused {
+                client.pause(self.lanes.values()).map_err(retry)?;
+                self.is_paused = true;
+                self.lanes.values_mut().for_each(|partition| partition.is_current = false);
+            }
+            match client.poll() {
+                Polled::Record(message) => {
+                    // They come in runs of a partition.
+                    let is_same = |lane: &&Lane| self.lanes.get(*lane).is_some_and(|it| it.has(&message));
+                    let lane = match lane.as_ref().filter(is_same) {
+                        Some(lane) => lane,
+                        None => lane.insert(lane_of(message.topic(), message.partition())),
+                    };
+                    let taken = self.lanes.get_mut(lane).and_then(|partition| partition.take(&message));
+                    (changes, bytes) = plus((changes, bytes), taken.map_or((0, 0), |taken| (1, taken)));
+                    self.is_at_end &= taken.is_none();
+                }
+                Polled::Astray => self.is_astray = true,
+                Polled::Fatal(error) => {
+                    failure = Some(error);
+                    break;
+                }
+                Polled::Nothing => break,
+            }
+        }
+        match failure {
+            Some(error) => self.lose(error),
+            None => self.news(),
+        }
+    }
+
+    /// Serves what the client has told besides records.
+    fn news(&mut self) -> Result<(), FeedError> {
+        let Some(client) = &mut self.client else { return Ok(()) };
+        let context = client.context().clone();
+        if let Some(Err(error)) = client.committed() {
+            info!(group = self.config.group, %error, "not committed; trying again");
+            self.lanes.values_mut().for_each(|partition| partition.is_dirty |= partition.remembered.is_some());
+            self.commit_at = Instant::now() + COMMIT_AGAIN;
+        }
+        if let Some(stats) = context.take_stats() {
+            self.look(&stats);
+        }
+        // One after the other: what is revoked is given back before anything else is.
+        while self.revoking.is_none()
+            && let Some(moved) = context.next_move()
+        {
+            self.moved(moved)?;
+        }
+        match context.take_trouble() {
+            Some(trouble) => {
+                (self.is_at_end, self.is_idle) = (false, false);
+                Err(retry(KafkaFeedError::Client(trouble)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn look(&mut self, stats: &Stats) {
+        if !self.is_paused {
+            for partition in self.lanes.values_mut() {
+                let ends = stats.ends(&partition.name, partition.number);
+                ends.into_iter().for_each(|ends| partition.look(ends));
+            }
+        }
+        let is_done = |partition: &Partition| partition.is_started && partition.is_at_end();
+        self.is_at_end = stats.is_connected() && self.lanes.values().all(is_done);
+    }
+
+    fn moved(&mut self, moved: Move) -> Result<(), FeedError> {
+        let Some(client) = &self.client else { return Ok(()) };
+        self.is_at_end = false;
+        match moved {
+            Move::Assign(places) => {
+                // Read later, each when the sink has claimed it.
+                client.assigned().map_err(retry)?;
+                for (name, number) in places {
+                    let Some((topic, _)) = self.config.topics.iter().find(|(_, topic)| *topic == name) else {
+                        continue;
+                    };
+                    let lane = lane_of(&name, number);
+                    self.lanes.insert(lane.clone(), Partition::new(*topic, name, number));
+                    self.events.push_back(Event::Assigned(lane));
+                }
+            }
+            Move::Revoke(places) => {
+                let lanes: Vec<Lane> = places.iter().map(|(name, number)| lane_of(name, *number)).collect();
+                let ours = lanes.into_iter().filter(|lane| self.lanes.contains_key(lane)).collect::<Vec<_>>();
+                self.events.extend(ours.iter().cloned().map(Event::Revoked));
+                self.revoking = Some(ours);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what was revoked, once the sink has let go of it.
+    fn give_back(&mut self) -> Result<(), FeedError> {
+        if self.events.iter().any(|event| matches!(event, Event::Revoked(_))) {
+            return Ok(());
+        }
+        let (Some(lanes), Some(client)) = (self.revoking.take(), &mut self.client) else { return Ok(()) };
+        let gone: Vec<Partition> = lanes.iter().filter_map(|lane| self.lanes.remove(lane)).collect();
+        client.give_back(&gone).map_err(retry)
+    }
+
+    /// A client that has failed for good: all lanes are gone with it.
+    fn lose(&mut self, error: KafkaError) -> Result<(), FeedError> {
+        self.client = None;
+        self.letters = None;
+        self.started.clear();
+        self.renew_at = Instant::now() + RENEW_AFTER;
+        self.events = std::mem::take(&mut self.lanes).into_keys().map(Event::Revoked).collect();
+        (self.revoking, self.is_astray, self.is_paused, self.is_at_end) = (None, false, false, false);
+        self.is_idle = false;
+        let (group, instance) = (self.config.group.clone(), &self.config.instance);
+        warn!(group, instance, %error, "the Kafka client has failed for good; another takes its place. If a second process \
+            of this instance is running, stop it, or give it a name of its own");
+        Err(retry(KafkaFeedError::Cluster { action: format!("stay in the group {group}"), source: error }))
+    }
+
+    fn renew(&mut self) -> Result<(), FeedError> {
+        // What the old one had is told first.
+        if self.client.is_none() && self.events.is_empty() && Instant::now() >= self.renew_at {
+            self.renew_at = Instant::now() + RENEW_AFTER;
+            self.client = Some(Client::new(&self.config).map_err(retry)?);
+        }
+        Ok(())
+    }
+
+    /// The next batch, from a lane behind the one that had the last.
+    fn cut(&mut self, room: usize) -> Option<Event> {
+        let ready = |(lane, partition): (&Lane, &Partition)| partition.is_ready().then(|| lane.clone());
+        let after = self.last.as_ref().and_then(|last| {
+            let behind = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
+            self.lanes.range::<Lane, _>(behind).find_map(ready)
+        });
+        let lane = after.or_else(|| self.lanes.iter().find_map(ready))?;
+        let batch = self.lanes.get_mut(&lane)?.cut(room);
+        self.last = Some(lane.clone());
+        Some(Event::Batch(lane, batch))
+    }
+
+    /// Commits what has been remembered, if it is time; else tells when it will be.
+    fn commit(&mut self) -> Result<Option<Instant>, FeedError> {
+        let Some(client) = &mut self.client else { return Ok(None) };
+        if client.is_committing() || !self.lanes.values().any(|partition| partition.is_dirty) {
+            return Ok(None);
+        }
+        if Instant::now() < self.commit_at {
+            return Ok(Some(self.commit_at));
+        }
+        self.commit_at = Instant::now() + COMMIT_EVERY;
+        client.commit(self.lanes.values().filter(|partition| partition.is_dirty)).map_err(retry)?;
+        self.lanes.values_mut().for_each(|partition| partition.is_dirty = false);
+        Ok(None)
+    }
+
+    /// Learns what the group has committed for the lanes of which that is not known.
+    fn learn(&mut self) -> Result<(), FeedError> {
+        let Some(client) = &self.client else { return Err(gone()) };
+        let unknown = self.lanes.values().filter(|partition| partition.committed.is_none());
+        for (lane, committed) in client.read_committed(unknown).map_err(retry)? {
+            if let Some(partition) = self.lanes.get_mut(&lane) {
+                partition.committed = Some(committed);
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin(&mut self, lane: &Lane, from: &Start) -> Result<Option<Cursor>, FeedError> {
+        self.learn()?;
+        // One that has been taken away meanwhile is told of next.
+        let Some(partition) = self.lanes.get(lane) else { return Ok(None) };
+        let wanted = match from {
+            Start::At(None) => None,
+            Start::At(Some(cursor)) => {
+                Some(offset_of(cursor).ok_or_else(|| fatal(KafkaFeedError::Cursor(lane.clone())))?)
+            }
+            Start::Remembered => partition.committed.as_ref().and_then(|committed| committed.offset),
+        };
+        self.read_from(lane, wanted)
+    }
+
+    /// Reads a lane from there, or from the first that is left.
+    fn read_from(&mut self, lane: &Lane, wanted: Option<i64>) -> Result<Option<Cursor>, FeedError> {
+        let (Some(client), Some(partition)) = (&self.client, self.lanes.get_mut(lane)) else { return Err(gone()) };
+        let (first, end) = client.bounds(partition).map_err(retry)?;
+        let offset = match wanted {
+            Some(offset) if (first..=end).contains(&offset) => offset,
+            Some(offset) if offset < first => {
+                let missed = first.abs_diff(offset);
+                self.missed += missed;
+                error!(
+                    group = self.config.group, %lane, offset, first, missed,
+                    "retention has removed what this sink had not yet delivered: up to `missed` changes are lost to it. It \
+                     goes on at `first`. Give the topic a retention.ms that outlasts the sink's absences; what is lost can \
+                     be published again by rebuilding the state"
+                );
+                first
+            }
+            Some(offset) => {
+                error!(
+                    group = self.config.group, %lane, offset, end,
+                    "the sink has read further than the topic goes, which must have been made anew: it is read from its \
+                     beginning"
+                );
+                first
+            }
+            None => first,
+        };
+        client.read(partition, offset).map_err(retry)?;
+        // What the client says of where it is may be of before, if it has read the partition before.
+        let is_first = self.started.insert(lane.clone());
+        partition.started(offset, end, is_first);
+        self.is_at_end = false;
+        if self.is_paused {
+            client.pause([&*partition]).map_err(retry)?;
+        }
+        Ok(wanted.map(|_| cursor_of(offset)))
+    }
+
+    /// Looks which lanes are read from where nothing is, and reads them from where something is.
+    async fn find_way(&mut self) -> Result<(), FeedError> {
+        let started = self.lanes.iter().filter(|(_, partition)| partition.is_started);
+        let lanes: Vec<(Lane, i64)> = started.map(|(lane, partition)| (lane.clone(), partition.read)).collect();
+        for (lane, read) in lanes {
+            let (Some(client), Some(partition)) = (&self.client, self.lanes.get(&lane)) else { continue };
+            let (first, end) = client.bounds(partition).map_err(retry)?;
+            if !(first..=end).contains(&read) {
+                self.read_from(&lane, Some(read))?;
+            }
+        }
+        self.is_astray = false;
+        Ok(())
+    }
+
+    async fn write_letters(&mut self, rejections: &[Rejection<'_>]) -> Result<(), FeedError> {
+        // A commit under way does not know of the letters, and must not come after them.
+        self.settle(SETTLE_WITHIN, false).await?;
+        self.learn()?;
+        let is_new = |rejection: &&Rejection<'_>| {
+            self.lanes.get(rejection.lane).is_some_and(|partition| !partition.is_rejected(rejection.change.sequence))
+        };
+        let fresh: Vec<Rejection<'_>> = rejections.iter().filter(is_new).copied().collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let mut rejected: BTreeMap<&Lane, Committed> = BTreeMap::new();
+        for rejection in &fresh {
+            let known = || self.lanes.get(rejection.lane).and_then(|partition| partition.committed.clone());
+            let of_lane = rejected.entry(rejection.lane).or_insert_with(|| known().unwrap_or_default());
+            of_lane.rejected.extend(i64::try_from(rejection.change.sequence));
+        }
+        let Some(client) = &self.client else { return Err(gone()) };
+        let concerned = rejected.iter().filter_map(|(lane, new)| Some((self.lanes.get(*lane)?, &new.rejected)));
+        let (offsets, group) = client.letters_commit(concerned).map_err(retry)?;
+        let letters = self.letters.take().map_or_else(|| Letters::new(&self.config), Ok);
+        match letters.and_then(|letters| letters.publish(&fresh, &offsets, &group).map(|()| letters)) {
+            Ok(letters) => {
+                self.letters = Some(letters);
+                for (lane, new) in rejected {
+                    self.lanes.get_mut(lane).into_iter().for_each(|partition| partition.committed = Some(new.clone()));
+                }
+                Ok(())
+            }
+            Err(source) => {
+                // It may have been committed or not: that is read again.
+                self.lanes.values_mut().for_each(|partition| partition.committed = None);
+                Err(retry(KafkaFeedError::Cluster { action: "write dead letters".to_owned(), source }))
+            }
+        }
+    }
+
+    /// Waits for the commit under way and, if asked, commits all that has been remembered.
+    async fn settle(&mut self, within: Duration, all: bool) -> Result<(), FeedError> {
+        let until = Instant::now() + within;
+        loop {
+            if all {
+                self.commit_at = Instant::now();
+                self.commit()?;
+            }
+            if !self.client.as_ref().is_some_and(Client::is_committing) {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(retry(KafkaFeedError::Client("a commit of offsets takes too long".to_owned())));
+            }
+            self.sleep(Some(until)).await;
+            self.pump(0)?;
+        }
+    }
+
+    async fn leave(&mut self) -> Result<(), FeedError> {
+        if let Err(error) = self.settle(CLOSE_WITHIN, true).await {
+            // Nothing is lost by it: what is not committed is delivered again, or known by the sink.
+            let error = crate::dispatcher::chain(&error);
+            warn!(group = self.config.group, error, "the last offsets could not be committed");
+        }
+        self.client = None;
+        Ok(())
+    }
+}
+
+impl Feed for KafkaFeed {
+    fn next(&mut self, room: usize) -> BoxFuture<'_, Result<Event, FeedError>> {
+        Box::pin(self.next_event(room))
+    }
+
+    fn start<'a>(&'a mut self, lane: &'a Lane, from: &'a Start) -> BoxFuture<'a, Result<Option<Cursor>, FeedError>> {
+        Box::pin(self.begin(lane, from))
+    }
+
+    fn remember(&mut self, lane: &Lane, cursor: &Cursor) -> Result<(), FeedError> {
+        if let Some(partition) = self.lanes.get_mut(lane) {
+            let offset = offset_of(cursor).ok_or_else(|| fatal(KafkaFeedError::Cursor(lane.clone())))?;
+            partition.remember(offset);
+        }
+        Ok(())
+    }
+
+    fn reject<'a>(&'a mut self, rejections: &'a [Rejection<'a>]) -> BoxFuture<'a, Result<(), FeedError>> {
+        Box::pin(self.write_letters(rejections))
+    }
+
+    fn lag(&self, lane: &Lane, cursor: Option<&Cursor>) -> Option<u64> {
+        let partition = self.lanes.get(lane).filter(|partition| partition.is_started)?;
+        let offset = cursor.and_then(offset_of).unwrap_or(partition.start);
+        Some(u64::try_from(partition.end.saturating_sub(offset)).unwrap_or(0))
+    }
+
+    fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    fn finish(&mut self) {
+        self.is_finishing = true;
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, Result<(), FeedError>> {
+        Box::pin(self.leave())
+    }
+}
+
+fn plus(left: (usize, usize), right: (usize, usize)) -> (usize, usize) {
+    (left.0 + right.0, left.1 + right.1)
+}
+
+fn retry(error: KafkaFeedError) -> FeedError {
+    FeedError::Retry(error.into())
+}
+
+fn fatal(error: KafkaFeedError) -> FeedError {
+    FeedError::Fatal(error.into())
+}
+
+/// The client is being made again; its lanes are told of next.
+fn gone() -> FeedError {
+    retry(KafkaFeedError::Client("the Kafka client is being made again".to_owned()))
+}
