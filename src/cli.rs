@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use touchline_ingest::Format;
 
 use crate::report::{counted, grouped};
-use crate::{config, generate, replay, state, telemetry};
+use crate::{config, generate, process, replay, state, telemetry};
 
 /// The command was typed wrongly (sysexits' EX_USAGE).
 const USAGE: u8 = 64;
@@ -33,6 +33,8 @@ struct Cli {
 enum Command {
     /// Send files through the whole of touchline, and see who has gone silent
     Replay(ReplayArgs),
+    /// The state machine between Kafka's topics
+    Process(ProcessArgs),
     /// Check a configuration: every mistake at once
     Check {
         /// The configuration
@@ -82,6 +84,22 @@ struct ReplayArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct ProcessArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "touchline.toml")]
+    config: PathBuf,
+    /// Stop at the end that each partition has now
+    #[arg(long)]
+    until_end: bool,
+    /// Where there is no state and the log has lost its beginning, make the state from what is left of it
+    #[arg(long)]
+    from_log_start: bool,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct GenerateArgs {
     /// Contacts there are
     #[arg(long, value_name = "N")]
@@ -111,6 +129,11 @@ fn moment(text: &str) -> Result<Timestamp, String> {
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// The configuration does not fit what was found.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misconfigured(pub String);
+
 /// Runs the command that was typed.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -135,7 +158,7 @@ pub fn main() -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<Usage>()) {
         USAGE
-    } else if error.chain().any(|cause| cause.is::<config::Mistakes>()) {
+    } else if error.chain().any(|cause| cause.is::<config::Mistakes>() || cause.is::<Misconfigured>()) {
         CONFIG
     } else {
         INTERNAL
@@ -152,6 +175,12 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Replay(args) => replay(args),
+        Command::Process(args) => process::run(&process::Options {
+            config: config::load(&args.config)?,
+            until_end: args.until_end,
+            from_log_start: args.from_log_start,
+            json: args.json,
+        }),
         Command::Check { config } => {
             config::load(&config)?;
             writeln!(io::stdout(), "{} is right", config.display())?;

@@ -6,9 +6,12 @@
 pub mod cli;
 pub mod config;
 pub mod generate;
+pub mod kafka;
 pub mod pipeline;
+pub mod process;
 pub mod replay;
 pub mod report;
+pub mod signals;
 pub mod state;
 pub mod telemetry;
 

@@ -69,7 +69,8 @@ impl<J: Journal> Pipeline<J> {
         }
         let metrics = Metrics::new(registry)?;
         let dispatcher = Dispatcher::start(routes, &metrics).context("the threads of the sinks cannot be started")?;
-        Ok(Pipeline { worker: Worker::new(journal, store, settings), outbox, dispatcher })
+        let worker = Worker::new(journal, store, settings).context("the state cannot be read")?;
+        Ok(Pipeline { worker, outbox, dispatcher })
     }
 
     /// Works until the journal's end, until told to stop, or until no sink is left; then lets every sink deliver what is

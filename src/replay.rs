@@ -6,8 +6,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -22,7 +21,7 @@ use touchline_processor::{Durability, MEMORY_MIN, Memory, Progress, Settings, St
 use crate::cli::Usage;
 use crate::config::Config;
 use crate::pipeline::{self, Pipeline, SinkPlan};
-use crate::{report, telemetry};
+use crate::{report, signals, telemetry};
 use journal::Replay;
 pub(crate) use journal::files_of;
 
@@ -30,8 +29,6 @@ pub(crate) use journal::files_of;
 const SCRATCH: &str = ".run";
 /// Commits of a run that keeps no state need not be close together: only its sinks see them.
 const SCRATCH_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-/// What a shell expects of a command that was interrupted twice (128 + SIGINT).
-const INTERRUPTED: i32 = 130;
 
 /// What was asked for.
 pub struct Options {
@@ -88,7 +85,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
     check_as_of(options.as_of, machine.last_tick())?;
     let journal = open_journal(&options, (reading, is_log), &dir, &store, &machine)?;
     let bar = journal.bar();
-    let stop = stop_on_signal()?;
+    let stop = signals::stop()?;
     // Nobody watches a replay by its metrics.
     let registry = prometheus::Registry::new();
     let pipeline = Pipeline::build(store, journal, settings(&options), &sinks(&options), options.follow, &registry)?;
@@ -233,34 +230,6 @@ fn sinks(options: &Options) -> Vec<SinkPlan> {
         replaces,
     });
     std::iter::once(out).chain(configured).collect()
-}
-
-/// The first signal drains: what has been read is finished and delivered. The second ends the process at once, which
-/// loses nothing either.
-fn stop_on_signal() -> Result<Arc<AtomicBool>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = stop.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut interrupt, mut terminate) = {
-        let _context = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            for is_second in [false, true] {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                if is_second {
-                    signal_hook::low_level::exit(INTERRUPTED);
-                }
-                seen.store(true, Ordering::Relaxed);
-            }
-        });
-    })?;
-    Ok(stop)
 }
 
 /// A bar over the bytes of the input.

@@ -182,7 +182,7 @@ struct Core {
 impl Core {
     fn take(&mut self, record: &Record<'_>) -> Result<()> {
         if let Some(tick) = self.ticks.before(record) {
-            self.apply(&Record::Tick(tick))?;
+            self.apply(&Record::tick(tick))?;
         }
         self.apply(record)?;
         self.records += 1;
@@ -250,7 +250,7 @@ fn in_store(file: &Path, publish: Topics) -> Result<(u64, u64)> {
     let store = touchline::pipeline::open(&dir.path().join("state"), Config::default().state.memory)?;
     let log = Log { lines: Lines::new(File::open(file)?, Framing::Lines, 0, 1), ticks: Ticks::default(), read: 0 };
     let settings = Settings { commit_interval: COMMIT_INTERVAL, publish };
-    let mut worker = Worker::new(log, store, settings);
+    let mut worker = Worker::new(log, store, settings)?;
     let (mut events, mut opened) = (0, 0);
     worker.run(&AtomicBool::new(false), |batch| {
         events += batch.events;

@@ -1,14 +1,11 @@
 //! What could not be taken, with all that a person needs to mend it.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
-use touchline_core::event::RECORD_BYTES;
+use serde_json::Value;
+use touchline_core::dead_letter;
+pub use touchline_core::dead_letter::RAW_BYTES;
 
 /// The stage that writes these dead letters.
 pub const STAGE: &str = "ingest";
-/// How much of the raw bytes a dead letter keeps: what a record may have, and so what a topic takes.
-pub const RAW_BYTES: usize = RECORD_BYTES;
 
 /// One input that is no record, or a part of a file that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,34 +32,18 @@ impl DeadLetter {
         format!("{}:{}", self.path, self.offset)
     }
 
-    /// Its record in `dead_letters`: the bytes as `raw`, or as `raw_base64` where they are not UTF-8, and their true
-    /// length as `raw_bytes` where some were left out.
+    /// Its record in `dead_letters`.
     pub fn to_json(&self) -> Value {
-        let mut json = json!({
-            "topic": self.path,
-            "line": self.line,
-            "offset": self.offset,
-            "stage": self.stage,
-            "error": self.error,
-        });
-        let kept = &self.raw[..self.raw.len().min(RAW_BYTES)];
-        let is_cut = (kept.len() as u64) < self.raw_bytes;
-        match text_of(kept, is_cut) {
-            Some(text) => json["raw"] = Value::from(text),
-            None => json["raw_base64"] = Value::from(STANDARD.encode(kept)),
-        }
-        if is_cut {
-            json["raw_bytes"] = Value::from(self.raw_bytes);
-        }
-        json
-    }
-}
-
-/// The bytes as text; where they were cut, without the part of a character at the end.
-fn text_of(bytes: &[u8], is_cut: bool) -> Option<&str> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Some(text),
-        Err(error) if is_cut && error.error_len().is_none() => std::str::from_utf8(&bytes[..error.valid_up_to()]).ok(),
-        Err(_) => None,
+        let letter = dead_letter::DeadLetter {
+            stage: self.stage,
+            topic: &self.path,
+            partition: None,
+            line: Some(self.line),
+            offset: self.offset,
+            error: &self.error,
+            raw: &self.raw,
+            raw_bytes: self.raw_bytes,
+        };
+        letter.to_json()
     }
 }

@@ -268,8 +268,8 @@ impl Files {
             Ok((Decoded::Record(record), json)) => {
                 *match record {
                     Record::Event(_) => &mut counts.events,
-                    Record::Tick(_) => &mut counts.ticks,
-                    Record::Rules(_) => &mut counts.rules,
+                    Record::Tick { .. } => &mut counts.ticks,
+                    Record::Rules { .. } => &mut counts.rules,
                 } += 1;
                 Item::Record(Taken { record, json, path: input.path(), place })
             }

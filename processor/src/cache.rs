@@ -101,6 +101,11 @@ impl<T: Packed> Cache<T> {
         }
     }
 
+    /// Another bound, which evictions work towards.
+    pub(crate) fn limit(&mut self, bound: usize) {
+        self.bound = bound;
+    }
+
     /// Takes a record out.
     pub(crate) fn take(&mut self, key: &[u8]) -> Result<Known<T>, Corrupt> {
         let Some(at) = self.find(key) else { return Ok(Known::Unknown) };

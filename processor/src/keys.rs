@@ -26,6 +26,8 @@ pub(crate) const END: [u8; 2] = [META, b'e'];
 pub(crate) const FLOOR: [u8; 2] = [META, b'f'];
 /// The next number of a held event.
 pub(crate) const HELD_NEXT: [u8; 2] = [META, b'h'];
+/// Everything was brought onto the disk, and nothing has happened since.
+pub(crate) const CLEAN: [u8; 2] = [META, b'c'];
 /// [`once`] → nothing.
 const ONCE: [u8; 2] = [META, b'o'];
 /// [`reader`] → its cursor.

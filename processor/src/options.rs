@@ -24,8 +24,8 @@ pub const MEMORY_MIN: usize = 64 * MIB;
 pub struct Memory {
     blocks: Cache,
     write_buffers: WriteBufferManager,
-    contacts: usize,
-    accounts: usize,
+    records: usize,
+    stores: usize,
     write_buffer: usize,
 }
 
@@ -38,29 +38,29 @@ impl Memory {
         // HyperClock: reads don't take a lock. Without an estimated entry size it grows its own table; blocks, index
         // partitions and what write buffers are charged differ too much in size for a good estimate.
         let blocks = Cache::new_hyper_clock_cache(bytes - records, 0);
-        let own = records / stores.max(1);
         let buffers = bytes / 4;
         Memory {
             // `allow_stall` off: a stall would hold the commit of one store until another, idle one is flushed.
             write_buffers: WriteBufferManager::new_write_buffer_manager_with_cache(buffers, false, blocks.clone()),
             blocks,
-            // There are fewer accounts than contacts by a factor of ten and more.
-            contacts: own - own / 8,
-            accounts: own / 8,
+            records,
+            stores: stores.max(1),
             // One fills up while others are written out. The larger, the more rewrites of a record end in it, and the less
             // there is to compact: with half of this, an event costs an eighth more. Above 64 MiB its own search gets slow.
             write_buffer: (buffers / 4).clamp(4 * MIB, 64 * MIB),
         }
     }
 
-    /// For the contacts of one store.
-    pub(crate) fn contacts(&self) -> usize {
-        self.contacts
+    /// For the contacts and for the accounts of one store.
+    pub(crate) fn records(&self) -> (usize, usize) {
+        self.share(self.stores)
     }
 
-    /// For the accounts of one store.
-    pub(crate) fn accounts(&self) -> usize {
-        self.accounts
+    /// The same, of one of so many stores.
+    pub(crate) fn share(&self, stores: usize) -> (usize, usize) {
+        let own = self.records / stores.max(1);
+        // There are fewer accounts than contacts by a factor of ten and more.
+        (own - own / 8, own / 8)
     }
 
     /// The options of one store.

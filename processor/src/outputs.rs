@@ -65,8 +65,11 @@ pub struct Output<'a> {
 /// The records that a batch publishes, in order. Those of topics that are not wanted are left out.
 pub struct OutputBatch {
     wanted: Topics,
+    /// Nothing is taken: it has been published before.
+    is_muted: bool,
     bytes: Vec<u8>,
     spans: Vec<Span>,
+    scores: u64,
 }
 
 /// Where a record's key and value lie, one behind the other.
@@ -82,7 +85,12 @@ impl OutputBatch {
     /// An empty batch that takes records of these topics, and dead letters always: nothing is dropped silently.
     pub fn new(wanted: Topics) -> OutputBatch {
         let wanted = Topics(wanted.0 | 1 << Topic::DeadLetters as u8);
-        OutputBatch { wanted, bytes: Vec::new(), spans: Vec::new() }
+        OutputBatch { wanted, is_muted: false, bytes: Vec::new(), spans: Vec::new(), scores: 0 }
+    }
+
+    /// From here on takes nothing, or what is wanted again.
+    pub fn mute(&mut self, is_muted: bool) {
+        self.is_muted = is_muted;
     }
 
     /// The records, in the order they were published.
@@ -113,18 +121,25 @@ impl OutputBatch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
+        self.scores = 0;
+    }
+
+    /// How many of the records are scores.
+    pub(crate) fn scores(&self) -> u64 {
+        self.scores
     }
 }
 
 impl Outputs for OutputBatch {
     fn wants(&self, topic: Topic) -> bool {
-        self.wanted.contains(topic)
+        !self.is_muted && self.wanted.contains(topic)
     }
 
     fn publish(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>) {
         if !self.wants(topic) {
             return;
         }
+        self.scores += u64::from(topic == Topic::Scores);
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rocksdb::{DB, DBPinnableSlice, WriteBatch, WriteOptions};
+use rocksdb::{DB, DBPinnableSlice, FlushOptions, WriteBatch, WriteOptions};
 use touchline_core::account::Account;
 use touchline_core::codec::Corrupt;
 use touchline_core::contact::Contact;
@@ -23,7 +23,7 @@ use crate::overlay::{Direction, Overlay, merge, range};
 use crate::{Outbox, StoreError, keys};
 
 /// What the rows look like. Another number is another state: rows are not converted, but made again from the log.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// Rows changed by one batch take no more than this in memory before it has to be committed.
 const OVERLAY_BYTES: usize = 32 << 20;
@@ -74,11 +74,12 @@ impl Store {
     fn with(db: DB, memory: &Memory) -> Result<Store, StoreError> {
         let db = Arc::new(db);
         let state = identify(&db)?;
+        let (contacts, accounts) = memory.records();
         Ok(Store {
             outbox: Outbox::open(db.clone(), state)?,
             db,
-            contacts: Cache::new(memory.contacts()),
-            accounts: Cache::new(memory.accounts()),
+            contacts: Cache::new(contacts),
+            accounts: Cache::new(accounts),
             rows: Overlay::default(),
             held_from: Vec::new(),
             batch_bytes: 0,
@@ -146,6 +147,35 @@ impl Store {
     /// Brings everything committed onto the disk, for [`Durability::Unlogged`] and before a clean end.
     pub fn flush(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(|error| self.failed(error))
+    }
+
+    /// Begins to bring everything committed onto the disk, without waiting for it.
+    pub(crate) fn start_flush(&self) -> Result<(), StoreError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        self.db.flush_opt(&options).map_err(|error| self.failed(error))
+    }
+
+    /// Whether [`Store::close_cleanly`] was the last that happened to it; from here on it no longer is.
+    pub(crate) fn reopen(&mut self) -> Result<bool, StoreError> {
+        let was_clean = self.stored(&keys::CLEAN)?.is_some();
+        if was_clean {
+            self.db.delete_opt(keys::CLEAN, &synced()).map_err(|error| self.failed(error))?;
+        }
+        Ok(was_clean)
+    }
+
+    /// Brings everything onto the disk, and says there that nothing is missing.
+    pub(crate) fn close_cleanly(&mut self) -> Result<(), StoreError> {
+        self.abort();
+        self.flush()?;
+        self.db.put_opt(keys::CLEAN, [], &synced()).map_err(|error| self.failed(error))
+    }
+
+    /// Gives the records so much memory.
+    pub(crate) fn limit(&mut self, contacts: usize, accounts: usize) {
+        self.contacts.limit(contacts);
+        self.accounts.limit(accounts);
     }
 
     /// Keeps an event until its time has come.
@@ -367,14 +397,19 @@ fn identify(db: &DB) -> Result<u64, StoreError> {
         return Err(StoreError::Foreign { path: path.to_path_buf() });
     }
     let state = random();
-    let mut options = WriteOptions::new();
-    options.set_sync(true);
     let value = [&SCHEMA.to_be_bytes()[..], &state.to_be_bytes()].concat();
-    db.put_opt(keys::IDENTITY, value, &options).map_err(failed)?;
+    db.put_opt(keys::IDENTITY, value, &synced()).map_err(failed)?;
     Ok(state)
 }
 
-fn random() -> u64 {
+/// Also survives the loss of power.
+fn synced() -> WriteOptions {
+    let mut options = WriteOptions::new();
+    options.set_sync(true);
+    options
+}
+
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())
 }

@@ -7,20 +7,18 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use touchline_core::output::{Outputs, Topic};
 use touchline_core::record::Record;
-use touchline_core::step::{Counts, Machine, Step, StepError};
+use touchline_core::step::{Step, StepError};
 use tracing::debug;
 
 use crate::failpoint::{Point, reach};
 use crate::journal::{Commit, HeldEvents, Input, Journal, Place};
-use crate::outputs::{OutputBatch, Topics};
-use crate::{HeldKey, Store, StoreError};
+use crate::outputs::Topics;
+use crate::partition::Partition;
+use crate::{Store, StoreError};
 
 /// A batch is committed when it has this many records: more makes no commit cheaper per record.
 const BATCH_RECORDS: u64 = 50_000;
-/// A batch is committed when it publishes this much: it is in memory twice while it is written.
-const BATCH_BYTES: usize = 32 << 20;
 /// The clock is read once for this many records: reading it costs a hundredth of one.
 const CLOCK_EVERY: u64 = 32;
 
@@ -52,6 +50,8 @@ pub struct Progress {
     pub opened: u64,
     /// Records published.
     pub published: u64,
+    /// Of them, scores.
+    pub scores: u64,
 }
 
 impl Progress {
@@ -65,12 +65,12 @@ impl Progress {
         self.alerts += other.alerts;
         self.opened += other.opened;
         self.published += other.published;
+        self.scores += other.scores;
     }
 
-    fn count(&mut self, record: &Record<'_>, bytes: usize) {
-        self.records += 1;
-        self.events += u64::from(matches!(record, Record::Event(_)));
-        self.bytes += bytes as u64;
+    /// What has been read for it.
+    pub(crate) fn inputs(&self) -> u64 {
+        self.records + self.held + self.dead_letters
     }
 }
 
@@ -88,67 +88,46 @@ pub enum WorkerError<E> {
     Step(#[from] StepError<StoreError>),
 }
 
-/// One partition at work.
+/// One partition at work, embedded.
 pub struct Worker<J> {
     journal: J,
-    store: Store,
+    partition: Partition,
     settings: Settings,
-    outputs: OutputBatch,
 }
 
 impl<J: Journal> Worker<J> {
     /// A worker that goes on with `store` from where `journal` stands, which must be the store's position.
-    pub fn new(journal: J, store: Store, settings: Settings) -> Worker<J> {
-        Worker { journal, store, settings, outputs: OutputBatch::new(settings.publish) }
+    pub fn new(journal: J, store: Store, settings: Settings) -> Result<Worker<J>, WorkerError<J::Error>> {
+        Ok(Worker { journal, partition: Partition::load(store, settings.publish)?, settings })
     }
 
     /// Works until the journal's end, or until `stop` is set: then the record at hand is finished and committed.
     /// Tells `progress` of every batch once it is committed.
     pub fn run(&mut self, stop: &AtomicBool, mut progress: impl FnMut(Progress)) -> Result<(), WorkerError<J::Error>> {
-        let worked = Cycle::begin(self, &mut progress).and_then(|mut cycle| cycle.work(stop));
+        let worked = Cycle::begin(self, &mut progress).work(stop);
         if worked.is_err() {
-            self.store.abort();
-            self.outputs.clear();
+            // What went wrong first is what there is to tell.
+            self.partition.abort().ok();
         }
         worked
     }
 
     /// The store.
     pub fn store(&mut self) -> &mut Store {
-        &mut self.store
+        &mut self.partition.store
     }
 
     /// Takes it apart again.
     pub fn into_parts(self) -> (J, Store) {
-        (self.journal, self.store)
+        (self.journal, self.partition.store)
     }
-}
-
-fn take(
-    machine: &mut Machine,
-    store: &mut Store,
-    outputs: &mut OutputBatch,
-    record: &Record<'_>,
-    held: Option<HeldKey>,
-) -> Result<Step, StepError<StoreError>> {
-    if let Some(held) = held {
-        store.release(held);
-    }
-    machine.apply(record, store, outputs)
 }
 
 /// One run of a worker.
 struct Cycle<'w, J> {
     worker: &'w mut Worker<J>,
-    machine: Machine,
-    /// What the batch has done so far, but for what the machine counts.
-    batch: Progress,
-    /// What the machine had counted before the batch.
-    counted: Counts,
     /// Where a commit would leave the journal.
     place: Place,
-    /// Whether there is anything to commit.
-    is_dirty: bool,
     /// Records until the next look at the clock.
     patience: u64,
     committed_at: Instant,
@@ -156,61 +135,38 @@ struct Cycle<'w, J> {
 }
 
 impl<'w, J: Journal> Cycle<'w, J> {
-    fn begin(
-        worker: &'w mut Worker<J>,
-        progress: &'w mut dyn FnMut(Progress),
-    ) -> Result<Cycle<'w, J>, WorkerError<J::Error>> {
-        Ok(Cycle {
-            machine: Machine::load(&mut worker.store)?,
-            worker,
-            batch: Progress::default(),
-            counted: Counts::default(),
-            place: Place::Behind,
-            is_dirty: false,
-            patience: CLOCK_EVERY,
-            committed_at: Instant::now(),
-            progress,
-        })
+    fn begin(worker: &'w mut Worker<J>, progress: &'w mut dyn FnMut(Progress)) -> Cycle<'w, J> {
+        Cycle { worker, place: Place::Behind, patience: CLOCK_EVERY, committed_at: Instant::now(), progress }
     }
 
     fn work(&mut self, stop: &AtomicBool) -> Result<(), WorkerError<J::Error>> {
-        if self.machine.is_unfinished() {
+        if self.worker.partition.machine.is_unfinished() {
             self.finish(Step::More)?;
         }
         while !stop.load(Ordering::Relaxed) {
-            let worker = &mut *self.worker;
-            let input = worker.journal.next(&mut HeldEvents(&mut worker.store)).map_err(WorkerError::Journal)?;
-            self.is_dirty |= !matches!(input, Input::Idle | Input::End);
-            match input {
+            let Worker { journal, partition, .. } = &mut *self.worker;
+            match journal.next(&mut HeldEvents(&mut partition.store)).map_err(WorkerError::Journal)? {
                 Input::Record { record, tick, bytes, held } => {
-                    self.batch.count(&record, bytes);
-                    self.batch.records += u64::from(tick.is_some());
-                    let ticked = match tick {
-                        Some(tick) => {
-                            self.machine.apply(&Record::Tick(tick), &mut worker.store, &mut worker.outputs)?
-                        }
-                        None => Step::Done,
-                    };
+                    partition.batch.events += u64::from(matches!(record, Record::Event(_)));
+                    partition.batch.bytes += bytes as u64;
+                    let ticked = tick.map_or(Ok(Step::Done), |tick| partition.apply(&Record::tick(tick)))?;
                     let step = if ticked == Step::Done {
-                        take(&mut self.machine, &mut worker.store, &mut worker.outputs, &record, held)?
+                        partition.apply_held(&record, held)?
                     } else {
                         // Commits may come before the record is applied, so it cannot stay borrowed.
                         let record = record.into_owned();
                         self.place = Place::Before;
                         self.finish(ticked)?;
                         self.place = Place::Behind;
-                        let worker = &mut *self.worker;
-                        take(&mut self.machine, &mut worker.store, &mut worker.outputs, &record, held)?
+                        self.worker.partition.apply_held(&record, held)?
                     };
                     self.finish(step)?;
                 }
-                Input::DeadLetter { key, value } => {
-                    self.batch.dead_letters += 1;
-                    worker.outputs.publish(Topic::DeadLetters, &key, Some(&value));
-                }
+                Input::DeadLetter { key, value } => partition.dead_letter(&key, &value),
                 Input::Hold { at, raw } => {
-                    self.batch.held += 1;
-                    worker.store.hold(at, raw)?;
+                    partition.batch.held += 1;
+                    partition.is_dirty = true;
+                    partition.store.hold(at, raw)?;
                 }
                 Input::Idle => self.patience = 0,
                 Input::End => break,
@@ -226,16 +182,14 @@ impl<'w, J: Journal> Cycle<'w, J> {
             // A slice takes its time.
             self.patience = 0;
             self.commit_if_due()?;
-            self.is_dirty = true;
-            step = self.machine.resume(&mut self.worker.store, &mut self.worker.outputs)?;
+            step = self.worker.partition.resume()?;
         }
         Ok(())
     }
 
     fn commit_if_due(&mut self) -> Result<(), WorkerError<J::Error>> {
-        let worker = &self.worker;
-        let inputs = self.batch.records + self.batch.held + self.batch.dead_letters;
-        let is_full = inputs >= BATCH_RECORDS || worker.outputs.bytes() >= BATCH_BYTES || worker.store.is_full();
+        let partition = &self.worker.partition;
+        let is_full = partition.batch.inputs() >= BATCH_RECORDS || partition.is_full();
         if is_full || self.is_time() { self.commit() } else { Ok(()) }
     }
 
@@ -245,32 +199,20 @@ impl<'w, J: Journal> Cycle<'w, J> {
     }
 
     fn commit(&mut self) -> Result<(), WorkerError<J::Error>> {
-        if self.is_dirty {
-            let Worker { journal, store, outputs, .. } = &mut *self.worker;
+        let Worker { journal, partition, .. } = &mut *self.worker;
+        if partition.is_dirty {
             reach(Point::Applied)?;
-            self.machine.flush(store, outputs)?;
+            partition.flush()?;
             reach(Point::Flushed)?;
             let position = journal.position(self.place);
+            let Partition { store, outputs, .. } = &mut *partition;
             journal.commit(Commit { store, outputs, position: &position }).map_err(WorkerError::Journal)?;
             reach(Point::Committed)?;
-            self.is_dirty = false;
-            self.report();
+            let batch = partition.committed();
+            debug!(?batch, "committed");
+            (self.progress)(batch);
         }
         self.committed_at = Instant::now();
         Ok(())
-    }
-
-    fn report(&mut self) {
-        let (counts, outputs) = (self.machine.counts(), &mut self.worker.outputs);
-        let batch = Progress {
-            alerts: counts.alerts - self.counted.alerts,
-            opened: counts.opened - self.counted.opened,
-            published: outputs.len() as u64,
-            ..std::mem::take(&mut self.batch)
-        };
-        self.counted = counts;
-        outputs.clear();
-        debug!(?batch, "committed");
-        (self.progress)(batch);
     }
 }

@@ -3,19 +3,20 @@
 //! [`load`] and [`parse`] give either a [`Config`] in which everything is valid, or all [`Mistakes`] at once. They look at
 //! nothing but the text: no clock, no environment, no network. Every setting has a default; a file says what differs.
 //!
-//! Settings of stages that this version does not have (`[kafka]`, `[topics]`, `[snapshots]`, `[http]`) are checked, so that
-//! one file serves all commands, and not kept.
+//! One file serves all commands: each takes what concerns it. Secrets stay references until [`Secret::read`].
 
 mod mistakes;
+mod secret;
 mod sections;
 mod table;
 #[cfg(test)]
 mod tests;
 mod value;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use touchline_core::rules::{LapseRules, Rules, ScoreRules};
 
 use mistakes::Finding;
 pub use mistakes::Mistakes;
+pub use secret::{Secret, SecretError};
 
 /// A configuration is written by hand; more than this is another file.
 const FILE_BYTES: u64 = 1 << 20;
@@ -34,6 +36,10 @@ const FILE_BYTES: u64 = 1 << 20;
 /// A valid configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// `[kafka]`.
+    pub kafka: Kafka,
+    /// `[topics]`.
+    pub topics: Topics,
     /// `[[source]]`, in the order of the file; names are unique.
     pub sources: Vec<Source>,
     /// `[lapse]`.
@@ -46,10 +52,80 @@ pub struct Config {
     pub internal: BTreeSet<String>,
     /// `[state]`.
     pub state: State,
+    /// `[snapshots]`; unset, there has been no decision.
+    pub snapshots: Option<Snapshots>,
     /// `[processor]`.
     pub processor: Processor,
+    /// `[http] listen`.
+    pub listen: SocketAddr,
     /// `[[sink]]`, in the order of the file; names are unique.
     pub sinks: Vec<Sink>,
+}
+
+/// How to reach Kafka.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kafka {
+    /// Where to begin to look for brokers.
+    pub bootstrap_servers: String,
+    /// Any of librdkafka's.
+    pub properties: BTreeMap<String, Secret>,
+}
+
+/// What topics are called, and how many partitions the one of events has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topics {
+    /// In front of the names of topics and groups.
+    pub prefix: String,
+    /// Of `events`, and of what is written.
+    pub partitions: u32,
+    /// Canonical events, ticks and rules, by account.
+    pub events: String,
+    /// How complete each source is, and the rules.
+    pub progress: String,
+    /// Alert changes.
+    pub alerts: String,
+    /// The latest scores.
+    pub scores: String,
+    /// Events as processed, and episodes.
+    pub facts: String,
+    /// What could not be processed.
+    pub dead_letters: String,
+}
+
+impl Topics {
+    /// The names that follow from a prefix.
+    pub fn of(prefix: &str) -> Topics {
+        let name = |topic: &str| format!("{prefix}.{topic}");
+        Topics {
+            prefix: prefix.to_owned(),
+            partitions: 64,
+            events: name("events"),
+            progress: name("progress"),
+            alerts: name(Topic::Alerts.name()),
+            scores: name(Topic::Scores.name()),
+            facts: name(Topic::Facts.name()),
+            dead_letters: name(Topic::DeadLetters.name()),
+        }
+    }
+
+    /// The name of what is written.
+    pub fn output(&self, topic: Topic) -> &str {
+        match topic {
+            Topic::Alerts => &self.alerts,
+            Topic::Scores => &self.scores,
+            Topic::Facts => &self.facts,
+            Topic::DeadLetters => &self.dead_letters,
+        }
+    }
+}
+
+/// Copies of states, for when a disk is lost or a partition moves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshots {
+    /// Where to; `None`: told to do without.
+    pub url: Option<String>,
+    /// How often.
+    pub every: Duration,
 }
 
 /// Where events come from: what their `source` says.
@@ -57,6 +133,8 @@ pub struct Config {
 pub struct Source {
     /// The `source` of its events.
     pub name: String,
+    /// The topics that they come from.
+    pub topics: BTreeSet<String>,
     /// The zone of its bare dates.
     pub timezone: TimeZone,
     /// The greater one wins where profiles of the same time disagree.
@@ -81,6 +159,8 @@ pub struct State {
 pub struct Processor {
     /// Time between commits.
     pub commit_interval: Duration,
+    /// Workers.
+    pub threads: u32,
     /// The topics that it writes besides dead letters.
     pub publish: BTreeSet<Topic>,
 }
@@ -99,16 +179,21 @@ pub struct Sink {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            kafka: Kafka { bootstrap_servers: "127.0.0.1:9092".to_owned(), properties: BTreeMap::new() },
+            topics: Topics::of("touchline"),
             sources: Vec::new(),
             lapse: LapseRules::default(),
             score: ScoreRules::default(),
             since: None,
             internal: BTreeSet::new(),
             state: State { dir: PathBuf::from("state"), memory: 1 << 30 },
+            snapshots: None,
             processor: Processor {
                 commit_interval: Duration::from_millis(100),
+                threads: 2,
                 publish: BTreeSet::from([Topic::Alerts, Topic::Scores, Topic::Facts]),
             },
+            listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             sinks: Vec::new(),
         }
     }

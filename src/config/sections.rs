@@ -13,7 +13,7 @@ use super::value::{
     address, built_in, domain, duration, flag, int, name, one_of, path, positive, property, seconds, secret, size,
     snapshot_url, text, timestamp, topic, weight, zone,
 };
-use super::{Config, Processor, Sink, Source, State, Topic};
+use super::{Config, Kafka, Processor, Sink, Snapshots, Source, State, Topic, Topics};
 
 const fn days(days: u64) -> Duration {
     Duration::from_secs(days * 86_400)
@@ -31,6 +31,8 @@ const MAX_DELAY: RangeInclusive<Duration> = Duration::ZERO..=days(365);
 const COMMIT_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 /// More often than every ten seconds uploads never rest; more seldom than daily a restore takes too long.
 const SNAPSHOT_EVERY: RangeInclusive<Duration> = Duration::from_secs(10)..=days(1);
+/// What a restore has to apply of the log at the most, about.
+const SNAPSHOTS: Duration = Duration::from_secs(300);
 /// Block cache and write buffers below 64 MiB thrash; the upper end catches a slip of the unit.
 const MEMORY: RangeInclusive<u64> = 64 << 20..=16 << 40;
 /// A state directory per partition: more than this is a slip of the hand.
@@ -55,48 +57,60 @@ const SINK_KINDS_LATER: [&str; 6] = ["webhook", "slack", "postgres", "clickhouse
 
 /// The whole file.
 pub(super) fn root(t: &mut Table<'_, '_>) -> Config {
-    t.table("kafka", kafka);
-    t.table("topics", topics);
+    let kafka = t.table("kafka", kafka);
+    let topics = t.table("topics", topics);
     let sources = sources(t);
     let lapse = t.table("lapse", lapse);
     let since = t.table("alerts", |t| t.opt("since", timestamp));
     let internal = t.table("internal", |t| t.set("domains", domain)).unwrap_or_default();
     let score = t.table("score", score);
     let state = t.table("state", state);
-    t.table("snapshots", snapshots);
+    let snapshots = t.table("snapshots", snapshots);
     let processor = t.table("processor", processor);
     let sinks = sinks(t, &processor.publish);
-    t.table("http", |t| t.check("listen", address));
-    Config { sources, lapse, score, since, internal, state, processor, sinks }
+    let listen = t.table("http", |t| t.or("listen", Config::default().listen, address));
+    Config { kafka, topics, sources, lapse, since, internal, score, state, snapshots, processor, listen, sinks }
 }
 
-fn kafka(t: &mut Table<'_, '_>) {
-    t.check("bootstrap_servers", text);
-    t.table("properties", |t| {
-        t.open();
-        t.leaves(property);
-    });
-}
-
-fn topics(t: &mut Table<'_, '_>) {
-    t.check("partitions", int(PARTITIONS));
-    for key in ["prefix", "events", "progress", "alerts", "scores", "facts", "dead_letters"] {
-        t.check(key, topic);
+fn kafka(t: &mut Table<'_, '_>) -> Kafka {
+    let default = Config::default().kafka;
+    Kafka {
+        bootstrap_servers: t.or("bootstrap_servers", default.bootstrap_servers, text),
+        properties: t.table("properties", |t| {
+            t.open();
+            t.leaves(property)
+        }),
     }
 }
 
-fn snapshots(t: &mut Table<'_, '_>) {
-    t.check("url", snapshot_url);
-    t.check("every", duration(SNAPSHOT_EVERY));
+fn topics(t: &mut Table<'_, '_>) -> Topics {
+    let default = Topics::of(&t.or("prefix", Config::default().topics.prefix, topic));
+    Topics {
+        partitions: t.or("partitions", default.partitions, int(PARTITIONS)),
+        events: t.or("events", default.events, topic),
+        progress: t.or("progress", default.progress, topic),
+        alerts: t.or("alerts", default.alerts, topic),
+        scores: t.or("scores", default.scores, topic),
+        facts: t.or("facts", default.facts, topic),
+        dead_letters: t.or("dead_letters", default.dead_letters, topic),
+        prefix: default.prefix,
+    }
+}
+
+fn snapshots(t: &mut Table<'_, '_>) -> Option<Snapshots> {
+    let url = t.opt("url", snapshot_url);
+    let every = t.or("every", SNAPSHOTS, duration(SNAPSHOT_EVERY));
+    url.map(|url| Snapshots { url: Some(url).filter(|url| url != "none"), every })
 }
 
 fn sources(t: &mut Table<'_, '_>) -> Vec<Source> {
     let mut names = BTreeSet::new();
     t.tables("source", |t| {
-        t.set("topics", topic);
+        let topics = t.set("topics", topic).unwrap_or_default();
         t.check("format", built_in(&FORMATS, &FORMATS_LATER));
         Source {
             name: unique_name(t, &mut names),
+            topics,
             timezone: t.or("timezone", TimeZone::UTC, zone),
             priority: t.or("priority", 0, int(i32::MIN..=i32::MAX)),
             max_delay: t.or("max_delay", Duration::ZERO, duration(MAX_DELAY)),
@@ -171,9 +185,9 @@ fn state(t: &mut Table<'_, '_>) -> State {
 
 fn processor(t: &mut Table<'_, '_>) -> Processor {
     let default = Config::default().processor;
-    t.check("threads", int(THREADS));
     let publish = t.set("publish", one_of(&PUBLISHED));
     Processor {
+        threads: t.or("threads", default.threads, int(THREADS)),
         commit_interval: t.or("commit_interval", default.commit_interval, duration(COMMIT_INTERVAL)),
         publish: publish.unwrap_or(default.publish),
     }

@@ -185,8 +185,9 @@ impl<'t> Table<'_, 't> {
         tables
     }
 
-    /// Judges every value here and below by its dotted name, however the dots are written: `"a.b" = 1` or `a.b = 1`.
-    pub fn leaves(&mut self, judge: impl Fn(&str, &DeValue<'_>) -> Read<()>) {
+    /// Every value here and below by its dotted name, however the dots are written: `"a.b" = 1` or `a.b = 1`.
+    pub fn leaves<T>(&mut self, judge: impl Fn(&str, &DeValue<'_>) -> Read<T>) -> BTreeMap<String, T> {
+        let mut leaves = BTreeMap::new();
         let mut tables: Vec<(String, &DeTable<'_>)> =
             self.entries.map(|table| (String::new(), table)).into_iter().collect();
         while let Some((prefix, table)) = tables.pop() {
@@ -196,13 +197,15 @@ impl<'t> Table<'_, 't> {
                 match value.get_ref() {
                     DeValue::Table(inner) => tables.push((name, inner)),
                     leaf => {
-                        if let Err(what) = judge(&name, leaf) {
-                            self.note(value.span().start, join(&self.path, &name), what);
+                        match judge(&name, leaf) {
+                            Ok(value) => drop(leaves.insert(name, value)),
+                            Err(what) => self.note(value.span().start, join(&self.path, &name), what),
                         }
                     }
                 }
             }
         }
+        leaves
     }
 
     /// Notes a mistake at the value of `key`, or at the table's header if the file lacks the key.

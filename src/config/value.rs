@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use toml::de::DeValue;
 
+use super::secret::Secret;
+
 /// A decoded value, or what is wrong with it.
 pub(super) type Read<T> = Result<T, String>;
 
@@ -275,9 +277,13 @@ pub(super) fn built_in(
 }
 
 /// A property of librdkafka: free, but a secret only by reference.
-pub(super) fn property(name: &str, value: &DeValue<'_>) -> Read<()> {
+pub(super) fn property(name: &str, value: &DeValue<'_>) -> Read<Secret> {
+    secret(name, value)?;
     match value {
-        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => secret(name, value),
+        DeValue::String(text) => Ok(Secret::parse(text)),
+        DeValue::Integer(number) => Ok(Secret::Plain(number.to_string())),
+        DeValue::Float(number) => Ok(Secret::Plain(number.to_string())),
+        DeValue::Boolean(flag) => Ok(Secret::Plain(flag.to_string())),
         _ => expected("a string, a number, true or false", value),
     }
 }
@@ -285,17 +291,17 @@ pub(super) fn property(name: &str, value: &DeValue<'_>) -> Read<()> {
 /// A secret is named, never written: `env:NAME` or `file:PATH`. Values of other names pass.
 pub(super) fn secret(name: &str, value: &DeValue<'_>) -> Read<()> {
     let name = name.to_lowercase();
-    if !SECRETS.iter().any(|end| name.ends_with(end)) {
-        return Ok(());
+    if SECRETS.iter().any(|end| name.ends_with(end)) { reference(value).map(|_| ()) } else { Ok(()) }
+}
+
+/// Where a secret is.
+pub(super) fn reference(value: &DeValue<'_>) -> Read<Secret> {
+    match Secret::parse(value.as_str().unwrap_or_default()) {
+        Secret::Plain(_) => {
+            Err("a secret is never written here: name where it is, \"env:NAME\" or \"file:PATH\"".to_owned())
+        }
+        secret => Ok(secret),
     }
-    let text = value.as_str().unwrap_or_default();
-    let variable = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if text.strip_prefix("env:").is_some_and(variable)
-        || text.strip_prefix("file:").is_some_and(|path| !path.is_empty())
-    {
-        return Ok(());
-    }
-    Err("a secret is never written here: name where it is, \"env:NAME\" or \"file:PATH\"".to_owned())
 }
 
 /// The candidate that `word` is a slip of, if there is one: a letter in four may differ, one in a shorter word.

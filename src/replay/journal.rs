@@ -235,7 +235,7 @@ impl Replay {
         if let Some(journal) = &mut self.journal {
             journal.push(&text);
         }
-        if let Record::Tick(through) = &record {
+        if let Record::Tick { through, .. } = &record {
             self.tick = self.tick.max(Some(*through));
         }
         self.place = None;
@@ -256,7 +256,7 @@ impl Replay {
             Ticks::Log => None,
         };
         match through.filter(|_| !std::mem::replace(&mut self.is_finished, true)) {
-            Some(through) => self.control(tick_record(through), Record::Tick(through)),
+            Some(through) => self.control(tick_record(through, None), Record::tick(through)),
             None => Input::End,
         }
     }
@@ -299,7 +299,7 @@ impl Replay {
         let tick = self.tick_before(at);
         if let Some(journal) = &mut self.journal {
             if let Some(tick) = tick {
-                journal.push(&tick_record(tick));
+                journal.push(&tick_record(tick, None));
             }
             journal.push(&self.text);
         }
@@ -359,7 +359,7 @@ impl Replay {
         }
         if let Some(journal) = &mut self.journal {
             if let Some(tick) = tick {
-                journal.push(&tick_record(tick));
+                journal.push(&tick_record(tick, None));
             }
             self.journaled = journal.push(json);
         }
@@ -375,13 +375,13 @@ impl Journal for Replay {
             return self.recover();
         }
         if let Some(rules) = self.rules.take() {
-            return Ok(self.control(rules.to_record(), Record::Rules(Box::new(rules))));
+            return Ok(self.control(rules.to_record(None), Record::rules(rules)));
         }
         if self.has_held {
             return Ok(self.held(held)?.unwrap_or(Input::Idle));
         }
         if let Some(through) = self.clock()? {
-            return Ok(self.control(tick_record(through), Record::Tick(through)));
+            return Ok(self.control(tick_record(through, None), Record::tick(through)));
         }
         if self.is_read { Ok(self.end()) } else { self.read() }
     }
@@ -427,7 +427,7 @@ impl Replay {
             return Ok(Input::Idle);
         }
         let record = decode_again(&self.again, &self.text)?;
-        if let Record::Tick(through) = &record {
+        if let Record::Tick { through, .. } = &record {
             self.tick = self.tick.max(Some(*through));
         }
         Ok(Input::Record { record, tick: None, bytes: 0, held: None })

@@ -40,8 +40,8 @@ pub fn told(item: &Item<'_>) -> String {
     match item {
         Item::Record(taken) => match &taken.record {
             Record::Event(event) => event.id.to_string(),
-            Record::Tick(through) => format!("tick {through}"),
-            Record::Rules(_) => "rules".to_owned(),
+            Record::Tick { through, .. } => format!("tick {through}"),
+            Record::Rules { .. } => "rules".to_owned(),
         },
         Item::Internal => "internal".to_owned(),
         Item::Dead(dead) => {

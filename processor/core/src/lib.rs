@@ -8,6 +8,7 @@ pub mod account;
 pub mod codec;
 pub mod contact;
 pub mod coverage;
+pub mod dead_letter;
 pub mod decay;
 mod entry;
 pub mod event;

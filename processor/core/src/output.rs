@@ -41,7 +41,7 @@ impl Topic {
 
 /// Takes what the state machine publishes.
 pub trait Outputs {
-    /// Whether anybody wants what is published there; what nobody wants need not be written. It must not change.
+    /// Whether anybody wants what is published there; what nobody wants need not be written.
     fn wants(&self, _topic: Topic) -> bool {
         true
     }

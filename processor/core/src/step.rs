@@ -26,7 +26,7 @@ pub use crate::timeline::{Result, StepError};
 use visit::Work;
 
 /// The form of the machine's stored record.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Whether a record is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Machine {
     rules: Rules,
+    /// Of the newest rules that have come, in force or on their way; 0 before any that had one.
+    revision: u64,
     generation: u64,
     /// The last tick.
     tick: Option<Timestamp>,
@@ -91,6 +93,16 @@ impl Machine {
         &self.rules
     }
 
+    /// What versions of scores are above all others by. Rises when a state is made again from less than the whole log.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Publishes with versions of this generation from here on.
+    pub fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
     /// What has been done since the machine was loaded.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -107,8 +119,12 @@ impl Machine {
             Record::Event(event) => {
                 Apply { machine: self, state, out }.event(event)?;
             }
-            Record::Tick(through) => self.begin_tick(*through),
-            Record::Rules(rules) => {
+            // Of somebody who did not know the newest rules yet: another's, who did, come too.
+            Record::Tick { rules, .. } if rules.is_some_and(|known| known < self.revision) => {}
+            Record::Tick { through, .. } => self.begin_tick(*through),
+            Record::Rules { revision, .. } if revision.is_some_and(|revision| revision <= self.revision) => {}
+            Record::Rules { rules, revision } => {
+                self.revision = revision.unwrap_or(self.revision);
                 // What has changed until now is scored under the rules until now.
                 self.flush(state, out)?;
                 self.begin_rules(rules);
@@ -163,6 +179,7 @@ impl Machine {
         put_time_option(&mut out, self.tick);
         put_time_option(&mut out, self.backlog_before);
         put_bytes(&mut out, &rules_json(&self.rules));
+        put_uint(&mut out, self.revision);
         out.push(u8::from(self.work.is_some()));
         if let Some(work) = &self.work {
             work.encode(&mut out);
@@ -180,6 +197,7 @@ impl Machine {
             tick: reader.time_option()?,
             backlog_before: reader.time_option()?,
             rules: read_rules(&mut reader)?,
+            revision: reader.uint()?,
             work: if reader.byte()? == 0 { None } else { Some(Work::decode(&mut reader)?) },
             ..Machine::default()
         })
@@ -194,4 +212,52 @@ fn rules_json(rules: &Rules) -> Vec<u8> {
 fn read_rules(reader: &mut Reader<'_>) -> std::result::Result<Rules, Corrupt> {
     let json = reader.bytes()?;
     serde_json::from_slice(json).map_err(|_| reader.corrupt())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::output::Published;
+    use crate::record::tick_record;
+    use crate::state::Memory;
+
+    fn months(months: u32) -> Rules {
+        let mut rules = Rules::default();
+        rules.lapse.months = months;
+        rules
+    }
+
+    /// The last tick and the threshold in force after these records.
+    fn check(log: &[Vec<u8>], tick: &str, months: u32) {
+        let (mut state, mut out) = (Memory::default(), Vec::<Published>::new());
+        let mut machine = Machine::default();
+        for line in log {
+            let record = Record::parse(line, &TimeZone::UTC).unwrap();
+            let mut step = machine.apply(&record, &mut state, &mut out).unwrap();
+            while step == Step::More {
+                step = machine.resume(&mut state, &mut out).unwrap();
+            }
+            machine.flush(&mut state, &mut out).unwrap();
+            machine = Machine::load(&mut state).unwrap();
+        }
+        assert_eq!(machine.last_tick(), Some(tick.parse().unwrap()));
+        assert_eq!(machine.rules().lapse.months, months);
+    }
+
+    #[test]
+    fn of_rules_and_ticks_the_older_are_ignored() {
+        let tick = |through: &str, rules| tick_record(through.parse().unwrap(), rules);
+        let (may, june) = ("2024-05-01T00:00:00Z", "2024-06-01T00:00:00Z");
+        check(&[months(4).to_record(Some(7)), tick(may, Some(7))], may, 4);
+        check(&[tick(june, None), tick(may, None)], june, 3);
+        let newer_then_older = [months(4).to_record(Some(7)), months(5).to_record(Some(6)), tick(may, None)];
+        check(&newer_then_older, may, 4);
+        check(&[months(4).to_record(Some(7)), tick(may, Some(7)), tick(june, Some(6))], may, 4);
+        check(&[months(4).to_record(Some(7)), months(5).to_record(Some(8)), tick(june, Some(8))], june, 5);
+        check(&[months(4).to_record(Some(7)), months(5).to_record(None), tick(may, Some(7))], may, 5);
+    }
 }

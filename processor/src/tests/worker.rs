@@ -51,12 +51,12 @@ impl Journal for Lines {
         let parse = |line: &'a String| Record::parse(line.as_bytes(), &TimeZone::UTC);
         match parse(line) {
             // As a file's journal does: the tick and the event behind it in one.
-            Ok(Record::Tick(through)) => match self.lines.get(self.at).map(|line| (line.len(), parse(line))) {
+            Ok(Record::Tick { through, .. }) => match self.lines.get(self.at).map(|line| (line.len(), parse(line))) {
                 Some((bytes, Ok(record @ Record::Event(_)))) => {
                     self.at += 1;
                     Ok(Input::Record { record, tick: Some(through), bytes, held: None })
                 }
-                _ => Ok(Input::Record { record: Record::Tick(through), tick: None, bytes: line.len(), held: None }),
+                _ => Ok(Input::Record { record: Record::tick(through), tick: None, bytes: line.len(), held: None }),
             },
             Ok(Record::Event(event)) if event.occurred_at > self.until => {
                 Ok(Input::Hold { at: event.occurred_at, raw: line.clone().into() })
@@ -93,13 +93,13 @@ fn engagement(number: usize, account: u8, contact: u16, day: i64) -> String {
 }
 
 fn tick(day: i64) -> String {
-    String::from_utf8(tick_record(at(day))).unwrap()
+    String::from_utf8(tick_record(at(day), None)).unwrap()
 }
 
 fn rules(months: u32) -> String {
     let mut rules = Rules::default();
     rules.lapse.months = months;
-    String::from_utf8(rules.to_record()).unwrap()
+    String::from_utf8(rules.to_record(None)).unwrap()
 }
 
 /// More than the state machine takes in one slice of a tick or a rules record.
@@ -133,7 +133,7 @@ fn run(dir: &Path, lines: &Arc<Vec<String>>, until: Timestamp) -> Result<Progres
     let store = open(dir);
     let journal = Lines::new(lines, &store, until);
     let mut total = Progress::default();
-    Worker::new(journal, store, SETTINGS).run(&AtomicBool::new(false), |batch| {
+    Worker::new(journal, store, SETTINGS).unwrap().run(&AtomicBool::new(false), |batch| {
         total.records += batch.records;
         total.events += batch.events;
         total.held += batch.held;
@@ -200,12 +200,12 @@ proptest! {
         let (clean, failed) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         run(clean.path(), &lines, Timestamp::MAX).unwrap();
         let store = open(failed.path());
-        let mut worker = Worker::new(Lines::new(&lines, &store, Timestamp::MAX), store, SETTINGS);
+        let mut worker = Worker::new(Lines::new(&lines, &store, Timestamp::MAX), store, SETTINGS).unwrap();
         // Up to the write, an error leaves the database as it was.
         arm(Point::ALL[point], nth);
         while worker.run(&AtomicBool::new(false), |_| {}).is_err() {
             let (journal, store) = worker.into_parts();
-            worker = Worker::new(Lines::new(&journal.lines, &store, Timestamp::MAX), store, SETTINGS);
+            worker = Worker::new(Lines::new(&journal.lines, &store, Timestamp::MAX), store, SETTINGS).unwrap();
         }
         arm(Point::Applied, u32::MAX);
         drop(worker);
@@ -247,7 +247,7 @@ fn stops_behind_the_record_at_hand() {
     let dir = TempDir::new().unwrap();
     let lines = Arc::new((0..100).map(|number| engagement(number, 0, 0, 0)).collect::<Vec<_>>());
     let store = open(dir.path());
-    let mut worker = Worker::new(Lines::new(&lines, &store, Timestamp::MAX), store, SETTINGS);
+    let mut worker = Worker::new(Lines::new(&lines, &store, Timestamp::MAX), store, SETTINGS).unwrap();
     let stop = AtomicBool::new(false);
     worker.run(&stop, |_| stop.store(true, Ordering::Relaxed)).unwrap();
     let (journal, store) = worker.into_parts();
@@ -262,7 +262,7 @@ fn publishes_what_is_wanted_and_dead_letters() {
     let store = open(dir.path());
     let settings = Settings { publish: [Topic::Alerts].into_iter().collect(), ..SETTINGS };
     let journal = Lines::new(&lines, &store, Timestamp::MAX);
-    Worker::new(journal, store, settings).run(&AtomicBool::new(false), |_| {}).unwrap();
+    Worker::new(journal, store, settings).unwrap().run(&AtomicBool::new(false), |_| {}).unwrap();
     let read = open(dir.path()).outbox().read(None, Topics::ALL, Limits::default()).unwrap().records;
     assert!(read.iter().any(|record| record.topic == Topic::Alerts));
     assert!(read.iter().any(|record| record.topic == Topic::DeadLetters));

@@ -1,0 +1,207 @@
+//! A partition that is being worked on: its state, where it stands, and what waits for it.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use jiff::tz::TimeZone;
+use rdkafka::message::{Message, OwnedMessage};
+use touchline_core::dead_letter::DeadLetter;
+use touchline_core::event::Reject;
+use touchline_core::record::Record;
+use touchline_core::step::{Step, StepError};
+
+use super::position::{Position, Stand};
+use crate::partition::Partition;
+use crate::store::Durability;
+use crate::StoreError;
+
+/// Messages that may wait while a record takes its slices; then no more are fetched for the partition.
+pub(super) const BACKLOG: usize = 2_000;
+/// Their bytes.
+pub(super) const BACKLOG_BYTES: usize = 4 << 20;
+
+/// A store is brought to the disk so often, if it has changed: what is not there is applied again after a crash.
+pub(super) const FLUSH_EVERY: Duration = Duration::from_secs(60);
+/// The same, in records.
+pub(super) const FLUSH_RECORDS: u64 = 500_000;
+
+/// See the module.
+pub(super) struct Active {
+    pub number: i32,
+    pub path: PathBuf,
+    pub partition: Partition,
+    pub stand: Stand,
+    /// Where the store stands.
+    stored: Position,
+    /// Outputs have been published up to here: until then what is applied is applied again.
+    pub until: Option<Position>,
+    /// Messages behind an unfinished record.
+    pub backlog: VecDeque<OwnedMessage>,
+    backlog_bytes: usize,
+    pub is_paused: bool,
+    /// When the store is next brought to the disk.
+    pub flush_at: Instant,
+    /// Records committed since it last was.
+    pub unflushed: u64,
+}
+
+/// A message of the log, borrowed or kept.
+pub(super) struct Entry<'a> {
+    pub offset: i64,
+    pub payload: Option<&'a [u8]>,
+}
+
+impl Active {
+    pub fn new(number: i32, path: PathBuf, partition: Partition, stand: Stand) -> Active {
+        Active {
+            number,
+            path,
+            partition,
+            stored: stand.position,
+            stand,
+            until: None,
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            is_paused: false,
+            flush_at: Instant::now() + first_flush(number),
+            unflushed: 0,
+        }
+    }
+
+    /// Publishes nothing before this position, at which everything has been published.
+    pub fn publish_from(&mut self, published: Option<Position>) {
+        self.until = published.filter(|until| *until > self.stand.position);
+        self.partition.outputs.mute(self.until.is_some());
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.until.is_none()
+    }
+
+    pub fn is_unfinished(&self) -> bool {
+        self.stand.position.slices > 0
+    }
+
+    /// Whether it has something to do without another message.
+    pub fn is_busy(&self) -> bool {
+        self.is_unfinished() || !self.backlog.is_empty()
+    }
+
+    /// Keeps a message until those before it are done; whether there is room for more.
+    pub fn keep(&mut self, message: OwnedMessage) -> bool {
+        self.backlog_bytes += message.payload().map_or(0, <[u8]>::len);
+        self.backlog.push_back(message);
+        self.backlog.len() < BACKLOG && self.backlog_bytes < BACKLOG_BYTES
+    }
+
+    /// One slice of the unfinished record, or else the first message that waits.
+    pub fn go_on(&mut self) -> Result<(), StepError<StoreError>> {
+        if self.is_unfinished() {
+            let step = self.partition.resume()?;
+            let position = self.stand.position;
+            return self.moved(match step {
+                Step::Done => Position::at(position.offset + 1),
+                Step::More => Position { slices: position.slices + 1, ..position },
+            });
+        }
+        let Some(message) = self.backlog.pop_front() else { return Ok(()) };
+        self.backlog_bytes -= message.payload().map_or(0, <[u8]>::len);
+        self.apply(&Entry { offset: message.offset(), payload: message.payload() })
+    }
+
+    /// Takes the next record of the log. One from before the position has been taken already.
+    pub fn apply(&mut self, entry: &Entry<'_>) -> Result<(), StepError<StoreError>> {
+        if entry.offset < self.stand.position.offset {
+            return Ok(());
+        }
+        // Offsets have gaps: of transactions, and where the topic is compacted.
+        self.moved(Position::at(entry.offset))?;
+        let step = match entry.payload.map_or(Err(Reject::not_json("it is empty")), parse) {
+            Ok(record) => {
+                self.partition.batch.events += u64::from(matches!(record, Record::Event(_)));
+                self.partition.batch.bytes += entry.payload.map_or(0, <[u8]>::len) as u64;
+                self.partition.apply(&record)?
+            }
+            Err(reject) => {
+                self.reject(entry, &reject);
+                Step::Done
+            }
+        };
+        self.moved(match step {
+            Step::Done => Position::at(entry.offset + 1),
+            Step::More => Position { offset: entry.offset, slices: 1 },
+        })
+    }
+
+    /// There is nothing more of the log before this offset.
+    pub fn pass(&mut self, offset: i64) -> Result<(), StepError<StoreError>> {
+        if !self.is_busy() && offset > self.stand.position.offset {
+            self.partition.is_dirty = true;
+            self.moved(Position::at(offset))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the batch and what waits: the log is to be read again from the position, which is the store's.
+    pub fn abort(&mut self) -> Result<(), StepError<StoreError>> {
+        self.partition.abort()?;
+        self.partition.machine.set_generation(self.stand.generation);
+        self.stand.position = self.stored;
+        self.backlog.clear();
+        self.backlog_bytes = 0;
+        Ok(())
+    }
+
+    /// Writes state and position, whose outputs are published.
+    pub fn store(&mut self) -> Result<crate::Progress, StoreError> {
+        self.partition.store.commit(&self.stand.encode(), None, Durability::Unlogged)?;
+        self.stored = self.stand.position;
+        let progress = self.partition.committed();
+        self.unflushed += progress.records;
+        Ok(progress)
+    }
+
+    /// Brings onto the disk what was committed, and, if nothing has been published beyond it, says so there.
+    pub fn close(self, is_clean: bool) -> Result<(), StoreError> {
+        let mut store = self.partition.store;
+        if is_clean && self.until.is_none() { store.close_cleanly() } else { store.flush() }
+    }
+
+    fn moved(&mut self, position: Position) -> Result<(), StepError<StoreError>> {
+        self.stand.position = self.stand.position.max(position);
+        if self.until.is_some_and(|until| until <= self.stand.position) {
+            // What would have been published up to here has been.
+            self.partition.flush()?;
+            self.until = None;
+            self.partition.outputs.mute(false);
+        }
+        Ok(())
+    }
+
+    fn reject(&mut self, entry: &Entry<'_>, reject: &Reject) {
+        let (topic, partition, offset) = (&*self.stand.topic, self.number, entry.offset);
+        let raw = entry.payload.unwrap_or_default();
+        let letter = DeadLetter {
+            stage: "process",
+            topic,
+            partition: Some(partition),
+            line: None,
+            offset: offset.unsigned_abs(),
+            error: &reject.to_string(),
+            raw,
+            raw_bytes: raw.len() as u64,
+        };
+        let (key, value) = (format!("{topic}/{partition}/{offset}/0"), letter.to_json().to_string());
+        self.partition.dead_letter(key.as_bytes(), value.as_bytes());
+    }
+}
+
+/// Spread over the time between flushes, so that partitions do not flush all at once.
+fn first_flush(number: i32) -> Duration {
+    FLUSH_EVERY / 16 * (1 + number.unsigned_abs() % 16)
+}
+
+fn parse(payload: &[u8]) -> Result<Record<'_>, Reject> {
+    Record::parse(payload, &TimeZone::UTC)
+}

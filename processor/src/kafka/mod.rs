@@ -1,0 +1,212 @@
+//! The processor on Kafka: partitions of `touchline.events` in, alerts, scores, facts and dead letters out, exactly once.
+//!
+//! [`run`] starts the workers, each an OS thread with a consumer, a transactional producer and stores of its own. Kafka's
+//! group protocol gives every partition to one of them, here or in another process. In reading order: `position`,
+//! `active` (one partition), `open`, `transaction`, `worker` (all of it together).
+//!
+//! Invariants:
+//! - A state is never ahead of what the group has committed: the transaction comes first, then the store.
+//! - Between what a store holds and what the group has committed, nothing is published again.
+//! - Nothing of a partition is sent after it has been given back.
+
+mod active;
+mod client;
+mod error;
+mod instance;
+mod open;
+mod position;
+mod transaction;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use touchline_core::output::Topic;
+use tracing::{info, warn};
+
+use crate::metrics::Metrics;
+use crate::options::Memory;
+use crate::worker::{Progress, Settings};
+pub use error::ProcessError;
+pub use instance::Instance;
+pub use position::{Committed, ForeignOffset, Position, Stand};
+use client::Member;
+use worker::Worker;
+
+/// Between two looks at how far the group has come.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// For the broker to tell where a partition ends.
+const ASK: Duration = Duration::from_secs(10);
+
+/// The names of topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    /// What is read.
+    pub events: String,
+    /// What is written.
+    pub alerts: String,
+    /// What is written.
+    pub scores: String,
+    /// What is written.
+    pub facts: String,
+    /// What is written.
+    pub dead_letters: String,
+}
+
+impl Topics {
+    fn name(&self, topic: Topic) -> &str {
+        match topic {
+            Topic::Alerts => &self.alerts,
+            Topic::Scores => &self.scores,
+            Topic::Facts => &self.facts,
+            Topic::DeadLetters => &self.dead_letters,
+        }
+    }
+}
+
+/// What the processor is made of.
+#[derive(Clone)]
+pub struct Config {
+    /// How to reach the brokers, and what else the user has set.
+    pub client: ClientConfig,
+    /// In front of every name that this deployment has in Kafka.
+    pub prefix: String,
+    /// The consumer group.
+    pub group: String,
+    /// [`Instance::name`].
+    pub instance: String,
+    /// The topics.
+    pub topics: Topics,
+    /// Where the states are.
+    pub dir: PathBuf,
+    /// What they may cost, together.
+    pub memory: Memory,
+    /// Workers.
+    pub threads: usize,
+    /// When to commit, what to publish.
+    pub settings: Settings,
+    /// Stop where the log ended at the start.
+    pub until_end: bool,
+    /// Where there is no state and the log has lost its beginning, go on with what is left.
+    pub from_log_start: bool,
+}
+
+/// What the workers of a process have in common.
+struct Shared {
+    metrics: Metrics,
+    /// Open states: they share the memory.
+    stores: AtomicUsize,
+    /// Where each partition ended at the start, if the run ends there.
+    until_end: Option<Vec<(i32, i64)>>,
+    total: Mutex<Progress>,
+}
+
+impl Shared {
+    fn report(&self, progress: &Progress, tick: Option<Timestamp>) {
+        self.metrics.report(progress, tick);
+        self.total.lock().unwrap_or_else(PoisonError::into_inner).add(*progress);
+    }
+}
+
+/// Works until `stop` is set, or to the end if that was asked for; drains, and tells what was done.
+pub fn run(config: Config, metrics: Metrics, stop: &AtomicBool) -> Result<Progress, ProcessError> {
+    let until_end = if config.until_end { Some(ends(&config, stop)?) } else { None };
+    let (config, stores) = (Arc::new(config), AtomicUsize::new(0));
+    let shared = Arc::new(Shared { metrics, stores, until_end, total: Mutex::default() });
+    let is_over = AtomicBool::new(false);
+    let mut outcome = Ok(());
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..config.threads)
+            .map(|number| {
+                let (config, shared, is_over) = (config.clone(), shared.clone(), &is_over);
+                let work = move || {
+                    let worked = Worker::start(config, shared, number).and_then(|worker| worker.run(is_over));
+                    // Without one of them, some partitions are nobody's: another process can do better.
+                    if worked.is_err() {
+                        is_over.store(true, Ordering::Relaxed);
+                    }
+                    worked
+                };
+                thread::Builder::new().name(format!("worker {number}")).spawn_scoped(scope, work)
+            })
+            .collect();
+        if workers.iter().any(Result::is_err) {
+            is_over.store(true, Ordering::Relaxed);
+        }
+        watch(&config, &shared, stop, &is_over);
+        for worker in workers {
+            let worked = match worker {
+                Ok(worker) => worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(error) => Err(ProcessError::Thread(error)),
+            };
+            if outcome.is_ok() {
+                outcome = worked;
+            }
+        }
+    });
+    outcome?;
+    let total = *shared.total.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(total)
+}
+
+/// Waits until the workers are to stop.
+fn watch(config: &Config, shared: &Shared, stop: &AtomicBool, is_over: &AtomicBool) {
+    let observer = shared.until_end.as_ref().map(|ends| (client::observer(config), ends));
+    while !stop.load(Ordering::Relaxed) && !is_over.load(Ordering::Relaxed) {
+        thread::sleep(LOOK_EVERY);
+        match &observer {
+            Some((Ok(observer), ends)) => match has_reached(config, observer, ends) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => warn!(%error, "how far the group has come is not known; asking again"),
+            },
+            Some((Err(error), _)) => {
+                warn!(%error, "the group cannot be watched");
+                break;
+            }
+            None => {}
+        }
+    }
+    is_over.store(true, Ordering::Relaxed);
+}
+
+/// Whether the group, in whatever process, has come to these ends.
+fn has_reached(config: &Config, observer: &Member, ends: &[(i32, i64)]) -> Result<bool, KafkaError> {
+    let committed = open::committed(config, observer, ends.iter().map(|(partition, _)| *partition))?;
+    let reached = |partition: i32| {
+        let found = committed.iter().find(|(number, _)| *number == partition);
+        found.and_then(|(_, committed)| committed.as_ref().ok()?.as_ref().map(|it| it.position.offset)).unwrap_or(0)
+    };
+    Ok(ends.iter().all(|(partition, end)| reached(*partition) >= *end))
+}
+
+/// Where each partition ends now.
+fn ends(config: &Config, stop: &AtomicBool) -> Result<Vec<(i32, i64)>, ProcessError> {
+    while !stop.load(Ordering::Relaxed) {
+        match ends_now(config) {
+            Ok(ends) if !ends.is_empty() => {
+                info!(?ends, "until the end");
+                return Ok(ends);
+            }
+            Ok(_) => warn!(topic = config.topics.events, "the topic does not exist yet; waiting for it"),
+            Err(error) => warn!(%error, "where the log ends is not known; asking again"),
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(Vec::new())
+}
+
+fn ends_now(config: &Config) -> Result<Vec<(i32, i64)>, KafkaError> {
+    let observer = client::observer(config)?;
+    let found = observer.fetch_metadata(Some(&config.topics.events), ASK)?;
+    let partitions = found.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id());
+    partitions.map(|id| Ok((id, observer.fetch_watermarks(&config.topics.events, id, ASK)?.1))).collect()
+}

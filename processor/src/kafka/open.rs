@@ -1,0 +1,224 @@
+//! Partitions are opened on a thread of their own: it may take a minute, and the worker must go on polling.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::{info, warn};
+
+use super::active::Active;
+use super::client::Member;
+use super::error::ProcessError;
+use super::position::{Committed, Position, Stand};
+use super::Config;
+use crate::partition::Partition;
+use crate::Store;
+
+/// For an answer from the broker; then it is asked again.
+const ASK: Duration = Duration::from_secs(5);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is to be opened.
+pub(super) struct Wanted {
+    pub partition: i32,
+    /// Set when it is no longer wanted.
+    pub is_given_up: Arc<AtomicBool>,
+}
+
+/// What has become of it.
+pub(super) struct Opened {
+    pub wanted: Wanted,
+    /// `None`: given up.
+    pub active: Option<Result<Box<Active>, ProcessError>>,
+}
+
+/// The thread.
+pub(super) struct Opener {
+    requests: Sender<Wanted>,
+    opened: Receiver<Opened>,
+}
+
+impl Opener {
+    pub fn start(config: Arc<Config>, member: Arc<Member>, worker: usize) -> Result<Opener, ProcessError> {
+        let (requests, wanted) = mpsc::channel::<Wanted>();
+        let (sender, opened) = mpsc::channel();
+        let thread = thread::Builder::new().name(format!("open {worker}"));
+        let work = move || {
+            for wanted in wanted {
+                let active = open(&config, &member, &wanted).transpose();
+                if sender.send(Opened { wanted, active }).is_err() {
+                    return;
+                }
+            }
+        };
+        thread.spawn(work).map_err(ProcessError::Thread)?;
+        Ok(Opener { requests, opened })
+    }
+
+    pub fn want(&self, wanted: Wanted) {
+        // The thread ends when this is dropped, not before.
+        self.requests.send(wanted).ok();
+    }
+
+    pub fn opened(&self) -> Option<Opened> {
+        self.opened.try_recv().ok()
+    }
+}
+
+/// The directory of a partition's state.
+pub(crate) fn partition_dir(dir: &Path, partition: i32) -> PathBuf {
+    dir.join(format!("p{partition}"))
+}
+
+/// What the broker says of a partition.
+struct Log {
+    committed: Option<Committed>,
+    /// The first offset that is still there.
+    begin: i64,
+    partitions: u32,
+}
+
+fn open(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Box<Active>>, ProcessError> {
+    let Some(log) = ask(config, member, wanted)? else { return Ok(None) };
+    let path = partition_dir(&config.dir, wanted.partition);
+    let mut store = Store::open(&path, &config.memory)?;
+    let was_clean = store.reopen()?;
+    let stand = match store.position()? {
+        Some(bytes) => {
+            let stand = Stand::decode(&bytes)
+                .map_err(|source| ProcessError::Position { path: path.clone(), source })?;
+            Some(same_log(stand, config, &log, &path)?)
+        }
+        None => None,
+    };
+    let is_new = stand.is_none();
+    let (stand, until) = start(config, wanted.partition, &path, &log, stand, was_clean)?;
+    let mut partition = Partition::load(store, config.settings.publish)
+        .map_err(|source| ProcessError::Step { partition: wanted.partition, source })?;
+    partition.machine.set_generation(stand.generation);
+    let behind = until.map_or(0, |until: Position| until.offset - stand.position.offset);
+    info!(partition = wanted.partition, offset = stand.position.offset, is_new, behind, "partition opened");
+    let mut active = Active::new(wanted.partition, path, partition, stand);
+    active.publish_from(until);
+    Ok(Some(Box::new(active)))
+}
+
+/// Where to go on, and up to where outputs have been published.
+fn start(
+    config: &Config,
+    partition: i32,
+    path: &Path,
+    log: &Log,
+    stand: Option<Stand>,
+    was_clean: bool,
+) -> Result<(Stand, Option<Position>), ProcessError> {
+    let gap = |what: String| ProcessError::Gap { partition, what, begin: log.begin };
+    let published = log.committed.map(|committed| committed.position);
+    let Some(mut stand) = stand else {
+        let stand = |generation| Stand {
+            topic: config.topics.events.clone(),
+            partitions: log.partitions,
+            generation,
+            position: Position::at(log.begin),
+        };
+        if config.from_log_start {
+            return Ok((stand(log.committed.map_or(0, |committed| committed.generation + 1)), None));
+        }
+        return if log.begin == 0 {
+            Ok((stand(log.committed.map_or(0, |committed| committed.generation)), published))
+        } else {
+            Err(gap(format!("there is no state in {}", path.display())))
+        };
+    };
+    match log.committed {
+        Some(committed) if committed.position < stand.position => Err(ProcessError::Ahead {
+            partition,
+            path: path.to_owned(),
+            state: stand.position.offset,
+            committed: format!("offset {}", committed.position.offset),
+        }),
+        // The group's offsets expire when nobody has asked for them for a week.
+        None if !was_clean => Err(ProcessError::Ahead {
+            partition,
+            path: path.to_owned(),
+            state: stand.position.offset,
+            committed: "nothing, while the state was not closed cleanly".to_owned(),
+        }),
+        _ if stand.position.offset < log.begin => {
+            Err(gap(format!("the state in {} stands at offset {}", path.display(), stand.position.offset)))
+        }
+        committed => {
+            stand.generation = committed.map_or(stand.generation, |it| it.generation.max(stand.generation));
+            Ok((stand, published))
+        }
+    }
+}
+
+fn same_log(stand: Stand, config: &Config, log: &Log, path: &Path) -> Result<Stand, ProcessError> {
+    if stand.topic == config.topics.events && stand.partitions == log.partitions {
+        return Ok(stand);
+    }
+    let tell = |topic: &str, partitions: u32| format!("topic {topic} with {partitions} partitions");
+    Err(ProcessError::OtherLog {
+        path: path.to_owned(),
+        was: tell(&stand.topic, stand.partitions),
+        is: tell(&config.topics.events, log.partitions),
+    })
+}
+
+/// Asks until there is an answer; `None` if it is no longer wanted.
+fn ask(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Log>, ProcessError> {
+    while !wanted.is_given_up.load(Ordering::Relaxed) {
+        match asked(config, member, wanted.partition) {
+            Ok(log) => return log.map(Some),
+            Err(error) => {
+                warn!(partition = wanted.partition, %error, "where to go on is not known yet; asking again");
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn asked(config: &Config, member: &Member, partition: i32) -> Result<Result<Log, ProcessError>, KafkaError> {
+    let topic = &config.topics.events;
+    let committed = committed(config, member, [partition])?.pop().map_or(Ok(None), |(_, committed)| committed);
+    let (begin, _) = member.fetch_watermarks(topic, partition, ASK)?;
+    let found = member.fetch_metadata(Some(topic), ASK)?;
+    let partitions = found.topics().first().map_or(0, |topic| topic.partitions().len());
+    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+    Ok(committed.map(|committed| Log { committed, begin, partitions }))
+}
+
+/// The offset that the group has committed for each of these partitions, as far as it has.
+pub(super) fn committed(
+    config: &Config,
+    member: &Member,
+    partitions: impl IntoIterator<Item = i32>,
+) -> Result<Vec<(i32, Result<Option<Committed>, ProcessError>)>, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&config.topics.events, partition);
+    }
+    if list.count() == 0 {
+        return Ok(Vec::new());
+    }
+    let found = member.committed_offsets(list, ASK)?;
+    let read = |element: &TopicPartitionListElem<'_>| {
+        let partition = element.partition();
+        let committed = match element.offset() {
+            Offset::Offset(offset) => Committed::read(offset, element.metadata()).map(Some),
+            _ => Ok(None),
+        };
+        (partition, committed.map_err(|source| ProcessError::Foreign { partition, source }))
+    };
+    Ok(found.elements().iter().map(read).collect())
+}

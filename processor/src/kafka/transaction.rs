@@ -1,0 +1,104 @@
+//! Outputs and offsets in one transaction.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::Value;
+use touchline_core::output::Topic;
+
+use super::Topics;
+use crate::outputs::{Output, OutputBatch};
+
+/// Beyond what an open transaction may take, its outcome is in doubt.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For room in the queue.
+const ROOM: Duration = Duration::from_millis(5);
+
+/// Why a transaction was not committed, as far as is known.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It has been aborted: the producer is good for another.
+    Aborted(KafkaError),
+    /// Nobody knows, or the producer is good for nothing any more: take a new one.
+    Doubt(KafkaError),
+}
+
+impl Failure {
+    pub fn cause(&self) -> &KafkaError {
+        match self {
+            Failure::Aborted(error) | Failure::Doubt(error) => error,
+        }
+    }
+}
+
+/// Publishes batches and commits offsets: all or nothing.
+pub(super) fn commit<'a>(
+    producer: &BaseProducer,
+    topics: &Topics,
+    batches: impl Iterator<Item = &'a OutputBatch>,
+    offsets: &TopicPartitionList,
+    group: &ConsumerGroupMetadata,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    producer.begin_transaction().map_err(Failure::Doubt)?;
+    let sent = batches.flat_map(OutputBatch::iter).try_for_each(|output| send(producer, topics, output, deadline));
+    let committed = sent
+        .and_then(|()| until(deadline, |left| producer.send_offsets_to_transaction(offsets, group, left)))
+        .and_then(|()| until(deadline, |left| producer.commit_transaction(left)));
+    committed.map_err(|error| abort(producer, error))
+}
+
+/// Asks again while the error says so.
+fn until(deadline: Instant, ask: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match ask(left) {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && !left.is_zero() => {}
+            answer => return answer,
+        }
+    }
+}
+
+fn abort(producer: &BaseProducer, error: KafkaError) -> Failure {
+    let is_known = match &error {
+        KafkaError::Transaction(error) => error.txn_requires_abort() && !error.is_fatal(),
+        // It did not come to the commit.
+        _ => true,
+    };
+    if is_known && producer.abort_transaction(PATIENCE).is_ok() { Failure::Aborted(error) } else { Failure::Doubt(error) }
+}
+
+fn send(producer: &BaseProducer, topics: &Topics, output: Output<'_>, deadline: Instant) -> Result<(), KafkaError> {
+    let mut record = BaseRecord::to(topics.name(output.topic)).key(output.key);
+    if let Some(value) = output.value {
+        record = record.payload(value);
+        if output.topic == Topic::DeadLetters {
+            record = record.headers(headers(value));
+        }
+    }
+    loop {
+        record = match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) if Instant::now() < deadline => record,
+            Err((error, _)) => return Err(error),
+        };
+        producer.poll(ROOM);
+    }
+}
+
+/// What a dead letter says of itself, for who looks at no value.
+fn headers(letter: &[u8]) -> OwnedHeaders {
+    let letter: Value = serde_json::from_slice(letter).unwrap_or_default();
+    ["topic", "partition", "offset", "stage", "error"].into_iter().fold(OwnedHeaders::new(), |headers, key| {
+        let text = match &letter[key] {
+            Value::Null => return headers,
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        headers.insert(Header { key, value: Some(&text) })
+    })
+}

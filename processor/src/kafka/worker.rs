@@ -1,0 +1,466 @@
+//! One worker: a thread, a member of the group, a transactional producer, and the partitions that it has been given.
+//!
+//! The cycle: poll, apply, and every commit interval one transaction with the outputs and offsets of all partitions; then
+//! the state of each. What the group does is served between two polls. Whenever it is not certain how a transaction ended,
+//! every partition goes back to what its store has and applies again what lies behind it; up to where the group's offset
+//! stands, without outputs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+use touchline_core::step::StepError;
+use tracing::{debug, info, warn};
+
+use super::active::{Active, Entry, FLUSH_EVERY, FLUSH_RECORDS};
+use super::client::{self, Member, Rebalance};
+use super::error::ProcessError;
+use super::open::{Opened, Opener, Wanted, committed};
+use super::transaction::{self, Failure};
+use super::{Config, Shared};
+use crate::StoreError;
+
+/// A poll returns by then, so that a commit, a stop or an opened partition does not wait.
+const POLL: Duration = Duration::from_millis(50);
+/// Messages taken before anything else is looked at.
+const POLLS: usize = 256;
+/// Messages between two looks at what the batch holds.
+const LOOK_EVERY: usize = 32;
+/// For the broker to let a new producer in.
+const INIT: Duration = Duration::from_secs(5);
+/// Between two attempts while the broker is away.
+const RETRY: Duration = Duration::from_millis(500);
+/// For a partition to be set to another offset.
+const SEEK: Duration = Duration::from_secs(5);
+
+enum Owned {
+    /// On its way; the flag says that it is no longer wanted.
+    Opening(Arc<AtomicBool>),
+    Active(Box<Active>),
+}
+
+/// See the module.
+pub(super) struct Worker {
+    number: usize,
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    member: Arc<Member>,
+    opener: Opener,
+    /// `None`: a new one is needed, and every partition goes back to its store.
+    producer: Option<BaseProducer>,
+    retry_at: Instant,
+    owned: BTreeMap<i32, Owned>,
+    committed_at: Instant,
+}
+
+impl Worker {
+    pub fn start(config: Arc<Config>, shared: Arc<Shared>, number: usize) -> Result<Worker, ProcessError> {
+        let member = Arc::new(client::consumer(&config, number).map_err(ProcessError::Client)?);
+        let opener = Opener::start(config.clone(), member.clone(), number)?;
+        let now = Instant::now();
+        Ok(Worker {
+            number,
+            config,
+            shared,
+            member,
+            opener,
+            producer: None,
+            retry_at: now,
+            owned: BTreeMap::new(),
+            committed_at: now,
+        })
+    }
+
+    /// Works until `stop` is set, then commits, closes and leaves.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<(), ProcessError> {
+        let worked = self.work(stop);
+        let left = if worked.is_ok() { self.leave() } else { Ok(()) };
+        self.member.context().close();
+        worked.and(left)
+    }
+
+    fn work(&mut self, stop: &AtomicBool) -> Result<(), ProcessError> {
+        let mut is_subscribed = false;
+        while !stop.load(Ordering::Relaxed) {
+            self.resync()?;
+            // Only now: the offsets that a predecessor of the same name left open are settled.
+            if !is_subscribed && self.producer.is_some() {
+                self.member.subscribe(&[&self.config.topics.events]).map_err(ProcessError::Refused)?;
+                is_subscribed = true;
+            }
+            self.poll()?;
+            self.serve()?;
+            self.go_on()?;
+            self.commit_if_due()?;
+        }
+        Ok(())
+    }
+
+    /// Messages, and whatever the group does, until a commit is due.
+    fn poll(&mut self) -> Result<(), ProcessError> {
+        let member = self.member.clone();
+        let mut wait = if self.is_busy() { Duration::ZERO } else { self.until_commit().min(POLL) };
+        for polled in 0..POLLS {
+            match member.poll(wait) {
+                Some(Ok(message)) => self.take(&message)?,
+                Some(Err(error)) => self.complain(error)?,
+                None => {
+                    if wait.is_zero() || self.shared.until_end.is_none() {
+                        return Ok(());
+                    }
+                    return self.pass();
+                }
+            }
+            wait = Duration::ZERO;
+            let is_full = polled % LOOK_EVERY == 0 && self.is_full();
+            if is_full || !member.context().is_empty() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), ProcessError> {
+        let Some(Owned::Active(active)) = self.owned.get_mut(&message.partition()) else { return Ok(()) };
+        // Until it is known how the last transaction ended, what comes will be read again.
+        if self.producer.is_none() {
+            return Ok(());
+        }
+        if active.is_busy() {
+            if !active.keep(message.detach()) && !active.is_paused {
+                active.is_paused = true;
+                let list = one(&self.config.topics.events, active.number, None)?;
+                self.member.pause(&list).map_err(ProcessError::Refused)?;
+            }
+            return Ok(());
+        }
+        let entry = Entry { offset: message.offset(), payload: message.payload() };
+        active.apply(&entry).map_err(|source| failed(active.number, source))
+    }
+
+    /// What the log has no more of, for `--until-end`: transaction markers are offsets too.
+    fn pass(&mut self) -> Result<(), ProcessError> {
+        let positions = self.member.position().map_err(ProcessError::Refused)?;
+        for element in positions.elements() {
+            if let (Some(Owned::Active(active)), Offset::Offset(offset)) =
+                (self.owned.get_mut(&element.partition()), element.offset())
+            {
+                active.pass(offset).map_err(|source| failed(active.number, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, error: KafkaError) -> Result<(), ProcessError> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::FencedInstanceId) | Some(RDKafkaErrorCode::Fatal) => self.rejoin(error),
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                Err(ProcessError::Refused(error))
+            }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                Err(ProcessError::Refused(error))
+            }
+            _ => {
+                debug!(worker = self.number, %error, "poll");
+                Ok(())
+            }
+        }
+    }
+
+    /// Another client has this one's name now: begin as a new one.
+    fn rejoin(&mut self, error: KafkaError) -> Result<(), ProcessError> {
+        warn!(worker = self.number, %error, "this member was replaced; it joins again");
+        let all: Vec<i32> = self.owned.keys().copied().collect();
+        self.give_up(&all, true)?;
+        self.member.context().close();
+        let fresh = Worker::start(self.config.clone(), self.shared.clone(), self.number)?;
+        *self = fresh;
+        self.resync()?;
+        self.member.subscribe(&[&self.config.topics.events]).map_err(ProcessError::Refused)
+    }
+
+    /// What the group, and the opener, have done since.
+    fn serve(&mut self) -> Result<(), ProcessError> {
+        while let Some(event) = self.member.context().next() {
+            match event {
+                Rebalance::Assigned(partitions) => self.assigned(&partitions)?,
+                Rebalance::Revoked { partitions, lost } => {
+                    if !lost {
+                        self.commit()?;
+                    }
+                    self.give_up(&partitions, lost)?;
+                    let list = self.list(&partitions)?;
+                    self.member.incremental_unassign(&list).map_err(ProcessError::Refused)?;
+                }
+            }
+        }
+        while let Some(opened) = self.opener.opened() {
+            self.opened(opened)?;
+        }
+        Ok(())
+    }
+
+    fn assigned(&mut self, partitions: &[i32]) -> Result<(), ProcessError> {
+        info!(worker = self.number, ?partitions, "assigned");
+        // Where to begin is known once the state is open.
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition_offset(&self.config.topics.events, *partition, Offset::Beginning)
+                .map_err(ProcessError::Refused)?;
+        }
+        self.member.incremental_assign(&list).map_err(ProcessError::Refused)?;
+        self.member.pause(&list).map_err(ProcessError::Refused)?;
+        for partition in partitions {
+            let is_given_up = Arc::new(AtomicBool::new(false));
+            self.owned.insert(*partition, Owned::Opening(is_given_up.clone()));
+            self.opener.want(Wanted { partition: *partition, is_given_up });
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, opened: Opened) -> Result<(), ProcessError> {
+        let partition = opened.wanted.partition;
+        let Some(active) = opened.active else { return Ok(()) };
+        let mut active = active?;
+        let is_wanted = matches!(self.owned.get(&partition),
+            Some(Owned::Opening(given_up)) if Arc::ptr_eq(given_up, &opened.wanted.is_given_up));
+        if !is_wanted {
+            active.close(true)?;
+            return Ok(());
+        }
+        active.is_paused = true;
+        self.shared.stores.fetch_add(1, Ordering::Relaxed);
+        self.seek(&active)?;
+        self.owned.insert(partition, Owned::Active(active));
+        Ok(())
+    }
+
+    /// The partition is read from the position of its state.
+    fn seek(&self, active: &Active) -> Result<(), ProcessError> {
+        let list = one(&self.config.topics.events, active.number, Some(active.stand.position.offset))?;
+        let deadline = Instant::now() + SEEK;
+        loop {
+            let sought = self.member.seek_partitions(list.clone(), SEEK).and_then(|done| {
+                done.elements().iter().try_for_each(|element| element.error())
+            });
+            match sought {
+                Ok(()) => return Ok(()),
+                // Just after an assignment the partition is not ready to be moved.
+                Err(error) if Instant::now() >= deadline => return Err(ProcessError::Refused(error)),
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// Lets go of partitions. Those that were lost are another's: nothing of them is written any more.
+    fn give_up(&mut self, partitions: &[i32], lost: bool) -> Result<(), ProcessError> {
+        info!(worker = self.number, ?partitions, lost, "given up");
+        for partition in partitions {
+            match self.owned.remove(partition) {
+                Some(Owned::Opening(given_up)) => given_up.store(true, Ordering::Relaxed),
+                Some(Owned::Active(active)) => {
+                    self.shared.stores.fetch_sub(1, Ordering::Relaxed);
+                    // A batch that was not committed is dropped with it.
+                    active.close(!lost && self.producer.is_some())?;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> Result<(), ProcessError> {
+        if self.producer.is_none() {
+            return Ok(());
+        }
+        for owned in self.owned.values_mut() {
+            let Owned::Active(active) = owned else { continue };
+            if active.is_busy() {
+                active.go_on().map_err(|source| failed(active.number, source))?;
+            }
+            if active.is_paused && !active.is_busy() {
+                let list = one(&self.config.topics.events, active.number, None)?;
+                self.member.resume(&list).map_err(ProcessError::Refused)?;
+                active.is_paused = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn active(&self) -> impl Iterator<Item = &Active> {
+        self.owned.values().filter_map(|owned| match owned {
+            Owned::Active(active) => Some(&**active),
+            Owned::Opening(_) => None,
+        })
+    }
+
+    fn active_mut(&mut self) -> impl Iterator<Item = &mut Active> {
+        self.owned.values_mut().filter_map(|owned| match owned {
+            Owned::Active(active) => Some(&mut **active),
+            Owned::Opening(_) => None,
+        })
+    }
+
+    fn is_busy(&self) -> bool {
+        self.active().any(Active::is_busy)
+    }
+
+    /// Whether what the batch holds in memory is enough.
+    fn is_full(&self) -> bool {
+        let (mut bytes, mut is_full) = (0, false);
+        for active in self.active() {
+            bytes += active.partition.outputs.bytes();
+            is_full |= active.partition.is_full();
+        }
+        is_full || bytes >= BATCH_BYTES
+    }
+
+    fn until_commit(&self) -> Duration {
+        if self.active().any(|active| active.partition.is_dirty) {
+            self.config.settings.commit_interval.saturating_sub(self.committed_at.elapsed())
+        } else {
+            POLL
+        }
+    }
+
+    fn commit_if_due(&mut self) -> Result<(), ProcessError> {
+        if self.until_commit().is_zero() || self.is_full() { self.commit() } else { Ok(()) }
+    }
+
+    /// One transaction for all; then each state.
+    fn commit(&mut self) -> Result<(), ProcessError> {
+        let Some(producer) = self.producer.take() else { return Ok(()) };
+        let begun = Instant::now();
+        let mut offsets = TopicPartitionList::new();
+        for active in self.active_mut().filter(|active| active.partition.is_dirty) {
+            active.partition.flush().map_err(|source| failed(active.number, source))?;
+            if active.is_live() {
+                let mut element = offsets.add_partition(&active.stand.topic, active.number);
+                element.set_offset(Offset::Offset(active.stand.position.offset)).map_err(ProcessError::Refused)?;
+                element.set_metadata(&active.stand.metadata());
+            }
+        }
+        if offsets.count() > 0 {
+            if let Err(failure) = self.publish(&producer, &offsets) {
+                return self.doubt(&failure, producer);
+            }
+        }
+        self.producer = Some(producer);
+        self.stored()?;
+        self.shared.metrics.committed(begun.elapsed());
+        self.committed_at = Instant::now();
+        Ok(())
+    }
+
+    fn publish(&self, producer: &BaseProducer, offsets: &TopicPartitionList) -> Result<(), Failure> {
+        let batches = self.active().map(|active| &active.partition.outputs);
+        // Of now: a generation of before would be refused.
+        let group = self.member.group_metadata().ok_or(Failure::Doubt(KafkaError::Canceled))?;
+        transaction::commit(producer, &self.config.topics, batches, offsets, &group)
+    }
+
+    /// The outputs are published: now the states.
+    fn stored(&mut self) -> Result<(), ProcessError> {
+        let shared = self.shared.clone();
+        let (contacts, accounts) = self.config.memory.share(shared.stores.load(Ordering::Relaxed));
+        for active in self.active_mut() {
+            if active.partition.is_dirty {
+                active.partition.store.limit(contacts, accounts);
+                let progress = active.store()?;
+                shared.report(&progress, active.partition.machine.last_tick());
+            }
+            let now = Instant::now();
+            if active.unflushed > 0 && (now >= active.flush_at || active.unflushed >= FLUSH_RECORDS) {
+                active.partition.store.start_flush()?;
+                active.unflushed = 0;
+                active.flush_at = now + FLUSH_EVERY;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every partition goes back to its store, and will find out from the group's offsets what was published.
+    fn doubt(&mut self, failure: &Failure, producer: BaseProducer) -> Result<(), ProcessError> {
+        let error = failure.cause();
+        warn!(worker = self.number, %error, "the transaction failed; going on from the last commit");
+        self.shared.metrics.aborted();
+        if let Failure::Doubt(KafkaError::Transaction(error)) = failure {
+            if let RDKafkaErrorCode::TransactionalIdAuthorizationFailed = error.code() {
+                return Err(ProcessError::Refused(KafkaError::Transaction(error.clone())));
+            }
+        }
+        drop(producer);
+        self.retry_at = Instant::now();
+        for active in self.active_mut() {
+            active.abort().map_err(|source| failed(active.number, source))?;
+        }
+        Ok(())
+    }
+
+    /// A new producer, and every partition from the position of its store.
+    fn resync(&mut self) -> Result<(), ProcessError> {
+        if self.producer.is_some() || Instant::now() < self.retry_at {
+            return Ok(());
+        }
+        self.retry_at = Instant::now() + RETRY;
+        let producer = client::producer(&self.config, self.number).map_err(ProcessError::Client)?;
+        if let Err(error) = producer.init_transactions(INIT) {
+            warn!(worker = self.number, %error, "the broker does not let a producer in; trying again");
+            return Ok(());
+        }
+        let numbers: Vec<i32> = self.active().map(|active| active.number).collect();
+        let positions = match committed(&self.config, &self.member, numbers) {
+            Ok(positions) => positions,
+            Err(error) => {
+                warn!(worker = self.number, %error, "the group's offsets are not known; asking again");
+                return Ok(());
+            }
+        };
+        for (partition, position) in positions {
+            let position = position?;
+            let Some(Owned::Active(active)) = self.owned.get_mut(&partition) else { continue };
+            active.publish_from(position.map(|committed| committed.position));
+        }
+        for active in self.active() {
+            self.seek(active)?;
+        }
+        self.producer = Some(producer);
+        self.committed_at = Instant::now();
+        Ok(())
+    }
+
+    /// Commits, closes everything, and leaves nothing behind.
+    fn leave(&mut self) -> Result<(), ProcessError> {
+        self.commit()?;
+        let all: Vec<i32> = self.owned.keys().copied().collect();
+        self.give_up(&all, false)
+    }
+
+    fn list(&self, partitions: &[i32]) -> Result<TopicPartitionList, ProcessError> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.config.topics.events, *partition);
+        }
+        Ok(list)
+    }
+}
+
+/// All partitions together publish no more than this in one transaction: librdkafka keeps a copy until it is acknowledged.
+const BATCH_BYTES: usize = 32 << 20;
+
+fn one(topic: &str, partition: i32, offset: Option<i64>) -> Result<TopicPartitionList, ProcessError> {
+    let mut list = TopicPartitionList::new();
+    let offset = offset.map_or(Offset::Invalid, Offset::Offset);
+    list.add_partition_offset(topic, partition, offset).map_err(ProcessError::Refused)?;
+    Ok(list)
+}
+
+fn failed(partition: i32, source: StepError<StoreError>) -> ProcessError {
+    ProcessError::Step { partition, source }
+}

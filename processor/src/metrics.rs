@@ -1,0 +1,86 @@
+//! What operations can watch of the processor.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus::core::Collector;
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Opts, Registry};
+
+use crate::worker::Progress;
+
+/// Seconds that a commit takes: a fraction of the interval when all is well, up to the transaction's time-out.
+const COMMIT_BUCKETS: [f64; 10] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 3.0, 10.0];
+
+/// The processor's metrics; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    events: IntCounter,
+    records: IntCounter,
+    dead_letters: IntCounter,
+    published: IntCounter,
+    alerts: IntCounter,
+    lapses: IntCounter,
+    commits: Histogram,
+    aborted: IntCounter,
+    tick: Gauge,
+}
+
+impl Metrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// One of these names is registered already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Metrics> {
+        let counter = |name: &str, help: &str| registered(registry, IntCounter::new(format!("{PREFIX}{name}"), help)?);
+        let commits = Opts::new(format!("{PREFIX}commit_seconds"), "Time that commits took, transaction and state.");
+        Ok(Metrics {
+            events: counter("events_total", "Events applied: new, known or wrong.")?,
+            records: counter("records_total", "Records of the log applied: events, ticks and rules.")?,
+            dead_letters: counter("dead_letters_total", "Records that could not be processed.")?,
+            published: counter("published_total", "Records published.")?,
+            alerts: counter("alerts_total", "Alert changes published.")?,
+            lapses: counter("lapses_total", "Lapses opened for contacts.")?,
+            commits: registered(
+                registry,
+                Histogram::with_opts(HistogramOpts::from(commits).buckets(COMMIT_BUCKETS.to_vec()))?,
+            )?,
+            aborted: counter("transactions_failed_total", "Transactions that failed, and were made again.")?,
+            tick: registered(
+                registry,
+                Gauge::new(format!("{PREFIX}tick_timestamp_seconds"), "The last tick applied, as a Unix time.")?,
+            )?,
+        })
+    }
+
+    pub(crate) fn report(&self, done: &Progress, tick: Option<Timestamp>) {
+        for (counter, by) in [
+            (&self.events, done.events),
+            (&self.records, done.records),
+            (&self.dead_letters, done.dead_letters),
+            (&self.published, done.published),
+            (&self.alerts, done.alerts),
+            (&self.lapses, done.opened),
+        ] {
+            counter.inc_by(by);
+        }
+        if let Some(tick) = tick {
+            self.tick.set(tick.as_second() as f64);
+        }
+    }
+
+    pub(crate) fn committed(&self, took: Duration) {
+        self.commits.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn aborted(&self) {
+        self.aborted.inc();
+    }
+}
+
+/// In front of every name.
+const PREFIX: &str = "touchline_processor_";
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}

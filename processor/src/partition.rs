@@ -1,0 +1,109 @@
+//! One partition between two commits: its state machine, its store, and what it is about to publish.
+//!
+//! Whoever drives it reads the log, calls [`Partition::apply`] and, until a record is done, [`Partition::resume`]; before
+//! a commit [`Partition::flush`], after it [`Partition::committed`]. After any error [`Partition::abort`]: the partition is
+//! again what its store last committed.
+
+use touchline_core::output::{Outputs, Topic};
+use touchline_core::record::Record;
+use touchline_core::step::{Counts, Machine, Step, StepError};
+
+use crate::outputs::{OutputBatch, Topics};
+use crate::worker::Progress;
+use crate::{HeldKey, Store, StoreError};
+
+/// A batch is committed when it publishes this much: it is in memory twice while it is written.
+const BATCH_BYTES: usize = 32 << 20;
+
+/// See the module.
+pub(crate) struct Partition {
+    pub machine: Machine,
+    pub store: Store,
+    pub outputs: OutputBatch,
+    /// What the batch has done so far, but for what the machine counts.
+    pub batch: Progress,
+    /// What the machine had counted before the batch.
+    counted: Counts,
+    /// Whether there is anything to commit.
+    pub is_dirty: bool,
+}
+
+impl Partition {
+    /// The partition as its store has it.
+    pub fn load(mut store: Store, publish: Topics) -> Result<Partition, StepError<StoreError>> {
+        Ok(Partition {
+            machine: Machine::load(&mut store)?,
+            store,
+            outputs: OutputBatch::new(publish),
+            batch: Progress::default(),
+            counted: Counts::default(),
+            is_dirty: false,
+        })
+    }
+
+    /// Takes the next record of the log.
+    pub fn apply(&mut self, record: &Record<'_>) -> Result<Step, StepError<StoreError>> {
+        self.is_dirty = true;
+        self.batch.records += 1;
+        self.machine.apply(record, &mut self.store, &mut self.outputs)
+    }
+
+    /// The same, of a record that may have been held and is no longer: not before it is applied, since a commit may come
+    /// before.
+    pub fn apply_held(&mut self, record: &Record<'_>, held: Option<HeldKey>) -> Result<Step, StepError<StoreError>> {
+        if let Some(held) = held {
+            self.store.release(held);
+        }
+        self.apply(record)
+    }
+
+    /// Goes on with an unfinished record, for one slice.
+    pub fn resume(&mut self) -> Result<Step, StepError<StoreError>> {
+        self.is_dirty = true;
+        self.machine.resume(&mut self.store, &mut self.outputs)
+    }
+
+    /// Reports something that is no record.
+    pub fn dead_letter(&mut self, key: &[u8], value: &[u8]) {
+        self.is_dirty = true;
+        self.batch.dead_letters += 1;
+        self.outputs.publish(Topic::DeadLetters, key, Some(value));
+    }
+
+    /// What the batch publishes last, and the machine's own row: before every commit.
+    pub fn flush(&mut self) -> Result<(), StepError<StoreError>> {
+        self.machine.flush(&mut self.store, &mut self.outputs)
+    }
+
+    /// Whether the batch should not grow: it is in memory.
+    pub fn is_full(&self) -> bool {
+        self.outputs.bytes() >= BATCH_BYTES || self.store.is_full()
+    }
+
+    /// What the batch, which has been committed, has done.
+    pub fn committed(&mut self) -> Progress {
+        let counts = self.machine.counts();
+        let done = Progress {
+            alerts: counts.alerts - self.counted.alerts,
+            opened: counts.opened - self.counted.opened,
+            published: self.outputs.len() as u64,
+            scores: self.outputs.scores(),
+            ..std::mem::take(&mut self.batch)
+        };
+        self.counted = counts;
+        self.outputs.clear();
+        self.is_dirty = false;
+        done
+    }
+
+    /// Forgets the batch.
+    pub fn abort(&mut self) -> Result<(), StepError<StoreError>> {
+        self.store.abort();
+        self.outputs.clear();
+        self.batch = Progress::default();
+        self.is_dirty = false;
+        self.counted = Counts::default();
+        self.machine = Machine::load(&mut self.store)?;
+        Ok(())
+    }
+}

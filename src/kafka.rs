@@ -1,0 +1,162 @@
+//! Kafka as all stages see it: how to reach it, and the topics that there must be.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::runtime::Runtime;
+use touchline_core::output::Topic;
+use tracing::{info, warn};
+
+use crate::cli::Misconfigured;
+use crate::config::Config;
+
+/// Between two attempts while no broker answers.
+const RETRY: Duration = Duration::from_secs(1);
+/// For a broker to answer.
+const ASK: Duration = Duration::from_secs(10);
+/// Alerts and dead letters are kept so long.
+const THIRTY_DAYS_MS: &str = "2592000000";
+/// An erased contact's last score and facts are gone within a day.
+const ONE_DAY_MS: &str = "86400000";
+
+/// What every client is made from: the brokers, and the properties that the configuration sets.
+pub fn client(config: &Config) -> Result<ClientConfig> {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &config.kafka.bootstrap_servers);
+    client.set("client.id", "touchline");
+    for (name, secret) in &config.kafka.properties {
+        client.set(name, secret.read().with_context(|| format!("[kafka.properties] {name}"))?);
+    }
+    Ok(client)
+}
+
+/// A topic as it must be.
+struct Wanted<'a> {
+    name: &'a str,
+    partitions: u32,
+    cleanup: &'static str,
+    /// Whether another number of partitions would be another meaning.
+    is_fixed: bool,
+    /// Further settings, where it is made here.
+    settings: &'static [(&'static str, &'static str)],
+}
+
+fn wanted(config: &Config) -> Vec<Wanted<'_>> {
+    let topics = &config.topics;
+    let topic = |name, partitions, cleanup, settings| Wanted { name, partitions, cleanup, is_fixed: false, settings };
+    let output = |topic: Topic| topics.output(topic);
+    let kept = &[("retention.ms", THIRTY_DAYS_MS)];
+    let latest = &[("max.compaction.lag.ms", ONE_DAY_MS)];
+    // Retention counts from when a record came: by its own time, a bulk import would be eaten at once.
+    let log = &[("retention.ms", THIRTY_DAYS_MS), ("message.timestamp.type", "LogAppendTime")];
+    let progress = &[("message.timestamp.type", "LogAppendTime")];
+    vec![
+        Wanted { is_fixed: true, ..topic(&topics.events, topics.partitions, "delete", log) },
+        Wanted { is_fixed: true, ..topic(&topics.progress, 1, "compact", progress) },
+        topic(output(Topic::Alerts), topics.partitions, "delete", kept),
+        topic(output(Topic::Scores), topics.partitions, "compact", latest),
+        topic(output(Topic::Facts), topics.partitions, "compact", latest),
+        topic(output(Topic::DeadLetters), 1, "delete", kept),
+    ]
+}
+
+/// Makes the topics that are missing and looks at those that are there. Waits for a broker, until `stop` is set.
+pub fn prepare(config: &Config, client: &ClientConfig, stop: &AtomicBool) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let admin: AdminClient<DefaultClientContext> =
+        client.create().context("the Kafka client cannot be set up: look at [kafka] in the configuration")?;
+    while !stop.load(Ordering::Relaxed) {
+        match missing(config, &admin) {
+            Ok(missing) => {
+                create(&runtime, &admin, &missing)?;
+                if missing.is_empty() {
+                    return check(config, &runtime, &admin);
+                }
+            }
+            Err(error) if error.is::<Misconfigured>() => return Err(error),
+            Err(error) => warn!("no answer from {}: {error:#}; trying again", config.kafka.bootstrap_servers),
+        }
+        thread::sleep(RETRY);
+    }
+    Ok(())
+}
+
+fn missing<'c>(config: &'c Config, admin: &AdminClient<DefaultClientContext>) -> Result<Vec<Wanted<'c>>> {
+    let metadata = admin.inner().fetch_metadata(None, ASK)?;
+    let found = |name: &str| metadata.topics().iter().find(|topic| topic.name() == name);
+    let mut missing = Vec::new();
+    for topic in wanted(config) {
+        match found(topic.name) {
+            Some(there) if topic.is_fixed && there.partitions().len() != topic.partitions as usize => bail!(
+                Misconfigured(format!(
+                    "topic {} has {} partitions, and the configuration says {}: an account's partition follows from their \
+                     number, so it cannot be changed. Set [topics] partitions to {}, or name another topic",
+                    topic.name,
+                    there.partitions().len(),
+                    topic.partitions,
+                    there.partitions().len(),
+                ))
+            ),
+            Some(_) => {}
+            None => missing.push(topic),
+        }
+    }
+    Ok(missing)
+}
+
+fn create(runtime: &Runtime, admin: &AdminClient<DefaultClientContext>, topics: &[Wanted<'_>]) -> Result<()> {
+    let new: Vec<NewTopic<'_>> = topics
+        .iter()
+        .map(|topic| {
+            // -1: as many copies as the cluster keeps of any topic.
+            let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
+            let new = NewTopic::new(topic.name, partitions, TopicReplication::Fixed(-1)).set("cleanup.policy", topic.cleanup);
+            topic.settings.iter().fold(new, |new, (key, value)| new.set(key, value))
+        })
+        .collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let options = AdminOptions::new().operation_timeout(Some(ASK));
+    for made in runtime.block_on(admin.create_topics(&new, &options)).context("topics cannot be made")? {
+        match made {
+            Ok(name) => info!(topic = name, "made"),
+            // Another stage was quicker.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, error)) => bail!("topic {name} cannot be made: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// A cleanup policy that loses what must be kept is fatal; all else is the operator's to choose.
+fn check(config: &Config, runtime: &Runtime, admin: &AdminClient<DefaultClientContext>) -> Result<()> {
+    let topics = wanted(config);
+    let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic.name)).collect();
+    let options = AdminOptions::new().request_timeout(Some(ASK));
+    let described = runtime.block_on(admin.describe_configs(&resources, &options));
+    let described = match described {
+        Ok(described) => described,
+        Err(error) => {
+            warn!(%error, "the settings of the topics cannot be seen");
+            return Ok(());
+        }
+    };
+    for (topic, settings) in topics.iter().zip(described) {
+        let Ok(settings) = settings else { continue };
+        let policy = settings.get("cleanup.policy").and_then(|entry| entry.value.clone()).unwrap_or_default();
+        if !policy.is_empty() && policy != topic.cleanup {
+            bail!(Misconfigured(format!(
+                "topic {} has cleanup.policy {policy}, and must have {}: change it with kafka-configs, or name another topic",
+                topic.name, topic.cleanup
+            )));
+        }
+    }
+    Ok(())
+}
