@@ -20,8 +20,14 @@ demo: build ## Install what is missing, build, and show who went silent in a rea
 	@$(TOUCHLINE) replay tests/data/kafka-community.jsonl.gz --as-of 2024-10-26T00:00:00Z
 
 .PHONY: test
-test: setup note ## Install what is missing, and run all tests
+test: note ## Install what is missing, and run all tests, on a real Kafka and PostgreSQL
+	@bash scripts/setup.sh test
 	$(CARGO) test --release --workspace --locked
+
+.PHONY: dev
+dev: build ## Run it all on this machine, with Kafka, PostgreSQL and Prometheus, until Ctrl-C
+	@bash scripts/setup.sh dev
+	@bash deploy/dev/dev.sh $(BUILT)/touchline
 
 .PHONY: lint
 lint: ## Check format, lints, documentation, and what we depend on
@@ -29,6 +35,12 @@ lint: ## Check format, lints, documentation, and what we depend on
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps --locked
 	bash scripts/deny.sh
+
+.PHONY: rules
+rules: ## Check and test the alerting rules for Prometheus
+	@bash scripts/setup.sh dev
+	promtool check rules deploy/prometheus/rules.yml
+	promtool test rules deploy/prometheus/rules.test.yml
 
 .PHONY: bench
 bench: setup note ## Measure: events per CPU-second, beside what parsing and the core alone reach

@@ -1,5 +1,9 @@
 #!/usr/bin/env bash
-# Sees to it that touchline can be built here: Rust, and what RocksDB is compiled with.
+# Sees to it that touchline can be built here: Rust, and what RocksDB and librdkafka are compiled with.
+#
+#   setup.sh         what building needs
+#   setup.sh test    and the servers that tests run: Java and Maven for Kafka, PostgreSQL
+#   setup.sh dev     and Prometheus, for `make dev` and `make rules`
 #
 # Where nothing is missing, nothing is asked for and nothing is changed. On Debian and its kin what is missing is
 # installed, with sudo only if you are not root; elsewhere this says what to install, and fails.
@@ -36,12 +40,34 @@ has_openssl() {
     [ -n "${OPENSSL_DIR:-}" ] || pkg-config --exists openssl 2>/dev/null || [ -d /opt/homebrew/opt/openssl@3 ] || [ -d /usr/local/opt/openssl@3 ]
 }
 
+# Java 17 or newer, which Kafka needs.
+has_java() {
+    local version
+    version=$("${JAVA_HOME:+$JAVA_HOME/bin/}java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p') || true
+    [ "${version:-0}" -ge 17 ]
+}
+
+# Where a newer Java is the default there is no 17, and where 17 is to be had an older one can be the default.
+java_package() {
+    if apt-cache show openjdk-17-jre-headless >/dev/null 2>&1; then
+        echo openjdk-17-jre-headless
+    else
+        echo default-jre-headless
+    fi
+}
+
 missing() {
     has g++ || has c++ || echo g++
     has make || echo make
     has pkg-config || has pkgconf || [ "$(uname -s)" = Darwin ] || echo pkg-config
     has_libclang || echo libclang-dev
     has_openssl || echo libssl-dev
+    [ "$purpose" != build ] || return 0
+    has_java || java_package
+    has mvn || echo maven
+    has initdb || any '/usr/lib/postgresql/*/bin/initdb' || echo postgresql
+    [ "$purpose" != test ] || return 0
+    has prometheus || echo prometheus
 }
 
 install_on_debian() {
@@ -59,6 +85,9 @@ install_on_debian() {
     fi
     local apt=(${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
     "${apt[@]}" update || say "the package lists could not be updated; trying with those that are here"
+    # Which package has Java is known only now.
+    # shellcheck disable=SC2046 # Names have no spaces.
+    set -- $(missing)
     "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null || fail "apt-get could not install: $*"
     local still
     still=$(missing)
@@ -78,7 +107,8 @@ check_tools() {
         install_on_debian "$@"
         return
     fi
-    say "this is not Debian or Ubuntu, so install a C++ compiler, make, pkg-config, libclang and the headers of OpenSSL yourself, for example"
+    say "this is not Debian or Ubuntu, so install what is missing yourself: a C++ compiler, make, pkg-config, libclang and the"
+    say "headers of OpenSSL for building; Java 17, Maven and PostgreSQL for tests; Prometheus for make dev. For example"
     if [ "$(uname -s)" = Darwin ]; then
         say "    xcode-select --install; brew install openssl@3"
     elif has dnf; then
@@ -108,6 +138,12 @@ check_rust() {
         fail "Rust $found is too old: touchline needs $needed. Run  rustup update stable,  or get rustup at https://rustup.rs"
     fi
 }
+
+purpose=${1:-build}
+case $purpose in
+build | test | dev) ;;
+*) fail "it takes nothing, test or dev, and not $purpose" ;;
+esac
 
 # Rust first: it is the one that people get themselves, so say so before anything is installed.
 check_rust
