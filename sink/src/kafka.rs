@@ -51,6 +51,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 /// Before a new client takes the place of one that failed for good: two processes of one name would chase each other.
 const RENEW_AFTER: Duration = Duration::from_secs(5);
+/// Asks again so often whether a topic is there.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 /// Looks around without having been woken: the group wants to be polled.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -88,6 +90,9 @@ pub enum KafkaFeedError {
         /// Why it failed.
         source: KafkaError,
     },
+    /// A topic does not exist.
+    #[error("there is no topic {0}: it is waited for. Whoever publishes it makes it; otherwise look at [topics]")]
+    Missing(String),
     /// The client says so by itself.
     #[error("{0}")]
     Client(String),
@@ -116,6 +121,8 @@ pub struct KafkaFeed {
     /// A partition was read from where nothing is.
     is_astray: bool,
     is_paused: bool,
+    /// A topic was not there; when to look again.
+    ask_at: Option<Instant>,
     /// Everything has been handed out, as far as the last statistics told; and whether that was said.
     is_at_end: bool,
     is_idle: bool,
@@ -142,6 +149,7 @@ impl KafkaFeed {
             commit_at: now,
             is_astray: false,
             is_paused: false,
+            ask_at: None,
             is_at_end: false,
             is_idle: false,
             is_finishing: false,
@@ -158,8 +166,9 @@ impl KafkaFeed {
                 return Ok(event);
             }
             if self.is_astray {
-                self.find_way().await?;
+                self.find_way()?;
             }
+            self.ask()?;
             if self.is_finishing {
                 if !std::mem::replace(&mut self.is_over, true) {
                     return Ok(Event::End);
@@ -181,7 +190,7 @@ impl KafkaFeed {
     /// Until the client has something, or it is time for a commit.
     async fn sleep(&self, commit_at: Option<Instant>) {
         let look_at = Instant::now() + LOOK_EVERY;
-        let wake_at = commit_at.map_or(look_at, |at| at.min(look_at));
+        let wake_at = [commit_at, self.ask_at].into_iter().flatten().fold(look_at, Instant::min);
         match &self.client {
             Some(client) => select! {
                 () = client.context().wake.notified() => {}
@@ -223,6 +232,8 @@ impl KafkaFeed {
                     self.is_at_end &= taken.is_none();
                 }
                 Polled::Astray => self.is_astray = true,
+                // librdkafka says it once, and waits.
+                Polled::Missing => self.ask_at = Some(Instant::now()),
                 Polled::Fatal(error) => {
                     failure = Some(error);
                     break;
@@ -271,7 +282,7 @@ impl KafkaFeed {
             }
         }
         let is_done = |partition: &Partition| partition.is_started && partition.is_at_end();
-        self.is_at_end = stats.is_connected() && self.lanes.values().all(is_done);
+        self.is_at_end = stats.is_connected() && self.ask_at.is_none() && self.lanes.values().all(is_done);
     }
 
     fn moved(&mut self, moved: Move) -> Result<(), FeedError> {
@@ -286,12 +297,14 @@ impl KafkaFeed {
                         continue;
                     };
                     let lane = lane_of(&name, number);
+                    info!(group = self.config.group, %lane, "assigned");
                     self.lanes.insert(lane.clone(), Partition::new(*topic, name, number));
                     self.events.push_back(Event::Assigned(lane));
                 }
             }
             Move::Revoke(places) => {
                 let lanes: Vec<Lane> = places.iter().map(|(name, number)| lane_of(name, *number)).collect();
+                lanes.iter().for_each(|lane| info!(group = self.config.group, %lane, "revoked"));
                 let ours = lanes.into_iter().filter(|lane| self.lanes.contains_key(lane)).collect::<Vec<_>>();
                 self.events.extend(ours.iter().cloned().map(Event::Revoked));
                 self.revoking = Some(ours);
@@ -323,6 +336,23 @@ impl KafkaFeed {
         warn!(group, instance, %error, "the Kafka client has failed for good; another takes its place. If a second process \
             of this instance is running, stop it, or give it a name of its own");
         Err(retry(KafkaFeedError::Cluster { action: format!("stay in the group {group}"), source: error }))
+    }
+
+    /// Tells of a topic that is not there, now and then.
+    fn ask(&mut self) -> Result<(), FeedError> {
+        let (Some(client), Some(_)) = (&self.client, self.ask_at.filter(|at| Instant::now() >= *at)) else {
+            return Ok(());
+        };
+        let mut names = self.config.topics.iter().map(|(_, name)| name);
+        self.ask_at = Some(Instant::now() + ASK_EVERY);
+        match names.find_map(|name| client.exists(name).map(|exists| (!exists).then_some(name)).transpose()) {
+            Some(Ok(name)) => Err(retry(KafkaFeedError::Missing(name.clone()))),
+            Some(Err(error)) => Err(retry(error)),
+            None => {
+                self.ask_at = None;
+                Ok(())
+            }
+        }
     }
 
     fn renew(&mut self) -> Result<(), FeedError> {
@@ -427,7 +457,7 @@ impl KafkaFeed {
     }
 
     /// Looks which lanes are read from where nothing is, and reads them from where something is.
-    async fn find_way(&mut self) -> Result<(), FeedError> {
+    fn find_way(&mut self) -> Result<(), FeedError> {
         let started = self.lanes.iter().filter(|(_, partition)| partition.is_started);
         let lanes: Vec<(Lane, i64)> = started.map(|(lane, partition)| (lane.clone(), partition.read)).collect();
         for (lane, read) in lanes {
@@ -533,6 +563,10 @@ impl Feed for KafkaFeed {
         let partition = self.lanes.get(lane).filter(|partition| partition.is_started)?;
         let offset = cursor.and_then(offset_of).unwrap_or(partition.start);
         Some(u64::try_from(partition.end.saturating_sub(offset)).unwrap_or(0))
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.ask_at.is_some()
     }
 
     fn missed(&self) -> u64 {

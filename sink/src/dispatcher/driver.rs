@@ -415,7 +415,7 @@ impl Driver {
         if what == Trouble::Step {
             self.backoff.reset();
         }
-        if self.trouble == Some(what) {
+        if self.trouble == Some(what) && !(what == Trouble::Feed && self.feed.is_waiting()) {
             info!(sink = self.sink.name(), "works again");
             self.trouble = None;
             self.report.works();

@@ -55,6 +55,8 @@ pub enum Polled<'a> {
     Record(BorrowedMessage<'a>),
     /// A partition is read from where nothing is.
     Astray,
+    /// A topic is not there.
+    Missing,
     /// The client is of no more use.
     Fatal(KafkaError),
     /// Nothing now; the context is told when there is something.
@@ -101,6 +103,9 @@ impl Client {
                 Some(Ok(message)) => return Polled::Record(message),
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Polled::Fatal(error),
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => return Polled::Astray,
+                Some(Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
+                ))) => return Polled::Missing,
                 // The context has been told the same, and more of it.
                 Some(Err(error)) => debug!(%error, "the Kafka client"),
                 None if self.context().take_served() => {}
@@ -160,6 +165,13 @@ impl Client {
     pub fn resume<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) -> Result<(), KafkaFeedError> {
         let started = list(partitions.into_iter().filter(|partition| partition.is_started));
         self.consumer.resume(&started).map_err(|error| failed("go on after a pause", error))
+    }
+
+    /// Whether there is a topic of this name.
+    pub fn exists(&self, topic: &str) -> Result<bool, KafkaFeedError> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), WITHIN);
+        let metadata = metadata.map_err(|error| failed(&format!("ask for the topic {topic}"), error))?;
+        Ok(metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none()))
     }
 
     /// The first offset that is left, and the one behind the last that is committed.

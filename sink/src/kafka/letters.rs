@@ -11,6 +11,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use touchline_core::dead_letter::DeadLetter;
 
 use super::KafkaFeedConfig;
 use crate::feed::Rejection;
@@ -76,22 +77,61 @@ fn key(rejection: &Rejection<'_>) -> String {
 fn letter(rejection: &Rejection<'_>) -> String {
     let change = rejection.change;
     let (topic, partition) = rejection.lane.as_str().rsplit_once('/').unwrap_or_default();
-    let mut raw = change.value.as_deref();
+    let stage = format!("sink {}", rejection.sink);
+    let whole = change.value.as_deref().unwrap_or_default();
+    let mut raw = whole;
     loop {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let letter = serde_json::json!({
-            "topic": topic,
-            "partition": partition.parse::<i32>().ok(),
-            "key": text(&change.key),
-            "offset": change.sequence,
-            "stage": format!("sink {}", rejection.sink),
-            "error": rejection.reason,
-            "raw": raw.map(text),
-        })
-        .to_string();
-        match raw.filter(|raw| letter.len() > LETTER_BYTES && !raw.is_empty()) {
-            Some(long) => raw = long.get(..long.len() / 2),
-            None => return letter,
+        let letter = DeadLetter {
+            stage: &stage,
+            topic,
+            partition: partition.parse().ok(),
+            line: None,
+            offset: change.sequence,
+            error: rejection.reason,
+            raw,
+            raw_bytes: whole.len() as u64,
+        };
+        let mut letter = letter.to_json();
+        letter["key"] = String::from_utf8_lossy(&change.key).into();
+        let letter = letter.to_string();
+        if letter.len() <= LETTER_BYTES || raw.is_empty() {
+            return letter;
         }
+        raw = raw.get(..raw.len() / 2).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use touchline_core::output::Topic;
+
+    use super::*;
+    use crate::sink::{Change, Lane};
+
+    #[test]
+    fn a_letter_has_all_that_fits() {
+        let check = |value: Option<&[u8]>, expect: Value| {
+            let change =
+                Change { sequence: 7, topic: Topic::Facts, key: b"k".to_vec(), value: value.map(<[u8]>::to_vec) };
+            let lane = Lane::new("a.b/3");
+            let rejection = Rejection { sink: "lake", lane: &lane, change: &change, reason: "odd" };
+            assert_eq!(key(&rejection), "a.b/3/7/lake");
+            let letter = letter(&rejection);
+            assert!(letter.len() <= LETTER_BYTES);
+            let mut letter: Value = serde_json::from_str(&letter).unwrap();
+            let common = json!({
+                "topic": "a.b", "partition": 3, "offset": 7, "key": "k", "stage": "sink lake", "error": "odd",
+            });
+            for (name, value) in common.as_object().unwrap() {
+                assert_eq!(letter.as_object_mut().unwrap().remove(name).as_ref(), Some(value));
+            }
+            assert_eq!(letter, expect);
+        };
+        check(Some(b"{}"), json!({ "raw": "{}" }));
+        check(None, json!({ "raw": "" }));
+        check(Some(b"\xff"), json!({ "raw_base64": "/w==" }));
+        let long = [b'"'; 1 << 20];
+        check(Some(&long), json!({ "raw": "\"".repeat(1 << 18), "raw_bytes": 1 << 20 }));
     }
 }

@@ -5,4 +5,5 @@
 mod crash;
 mod dispatcher;
 mod file;
+mod kafka;
 mod kit;
