@@ -318,7 +318,7 @@ impl KafkaFeed {
         if self.events.iter().any(|event| matches!(event, Event::Revoked(_))) {
             return Ok(());
         }
-        let (Some(lanes), Some(client)) = (self.revoking.take(), &mut self.client) else { return Ok(()) };
+        let (Some(lanes), Some(client)) = (self.revoking.take(), &self.client) else { return Ok(()) };
         let gone: Vec<Partition> = lanes.iter().filter_map(|lane| self.lanes.remove(lane)).collect();
         client.give_back(&gone).map_err(retry)
     }

@@ -126,7 +126,7 @@ impl Driver {
             Err(error) => return End::Failed(SinkError::Fatal(error.into())),
         };
         let mut phase = self.phase.clone();
-        runtime.block_on(async {
+        let end = runtime.block_on(async {
             select! {
                 biased;
                 // An error means that the dispatcher is gone, which says the same.
@@ -136,7 +136,11 @@ impl Driver {
                     Err(error) => End::Failed(error),
                 },
             }
-        })
+        });
+        drop(self);
+        // What a sink or feed has left to other threads is not waited for.
+        runtime.shutdown_background();
+        end
     }
 
     async fn follow(&mut self) -> Result<(), SinkError> {

@@ -9,6 +9,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
+use tokio::task;
 use tracing::debug;
 
 use super::context::{Context, lane_of};
@@ -65,7 +66,7 @@ pub enum Polled<'a> {
 
 /// A member of the group.
 pub struct Client {
-    consumer: BaseConsumer<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
     is_committing: bool,
 }
 
@@ -89,7 +90,7 @@ impl Client {
         consumer.set_nonempty_callback(move || wake.notify_one());
         let topics: Vec<&str> = config.topics.iter().map(|(_, name)| name.as_str()).collect();
         consumer.subscribe(&topics).map_err(wrong)?;
-        Ok(Client { consumer, is_committing: false })
+        Ok(Client { consumer: Arc::new(consumer), is_committing: false })
     }
 
     pub fn context(&self) -> &Arc<Context> {
@@ -144,13 +145,14 @@ impl Client {
 
     /// Commits what is remembered of the partitions, and gives them back.
     pub fn give_back<'a>(
-        &mut self,
+        &self,
         partitions: impl IntoIterator<Item = &'a Partition> + Clone,
     ) -> Result<(), KafkaFeedError> {
         let is_dirty = |partition: &&Partition| partition.is_dirty;
         if !self.consumer.assignment_lost() && partitions.clone().into_iter().any(|partition| is_dirty(&partition)) {
             // It is sent before the group is joined again; whether it arrives, the next owner finds out.
-            let committed = self.commit(partitions.clone().into_iter().filter(is_dirty));
+            let offsets = remembered(partitions.clone().into_iter().filter(is_dirty))?;
+            let committed = self.consumer.commit(&offsets, CommitMode::Async);
             committed.unwrap_or_else(|error| debug!(%error, "leaving partitions"));
         }
         let started = list(partitions.into_iter().filter(|partition| partition.is_started));
@@ -181,12 +183,15 @@ impl Client {
             .map_err(|error| failed(&format!("find the ends of {}", lane_of(&partition.name, partition.number)), error))
     }
 
-    /// Sets out to commit what is remembered of the partitions.
+    /// Sets out to commit what is remembered of the partitions, one commit at a time. librdkafka tells the outcome only to
+    /// who waits for it, which is done elsewhere.
     pub fn commit<'a>(&mut self, partitions: impl IntoIterator<Item = &'a Partition>) -> Result<(), KafkaFeedError> {
-        let rejected = |partition: &'a Partition| partition.committed.as_ref().map(|committed| &committed.rejected);
-        let offsets = offsets(partitions.into_iter().map(|partition| (partition, rejected(partition))))?;
-        self.consumer.commit(&offsets, CommitMode::Async).map_err(|error| failed("commit offsets", error))?;
+        let (offsets, consumer) = (remembered(partitions)?, self.consumer.clone());
         self.is_committing = true;
+        task::spawn_blocking(move || {
+            let result = consumer.commit(&offsets, CommitMode::Sync);
+            consumer.context().committed(result);
+        });
         Ok(())
     }
 
@@ -246,6 +251,11 @@ fn list<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartiti
         list.add_partition(&partition.name, partition.number);
     }
     list
+}
+
+fn remembered<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> Result<TopicPartitionList, KafkaFeedError> {
+    let rejected = |partition: &'a Partition| partition.committed.as_ref().map(|committed| &committed.rejected);
+    offsets(partitions.into_iter().map(|partition| (partition, rejected(partition))))
 }
 
 fn offsets<'a>(

@@ -47,6 +47,12 @@ impl Context {
         lock(&self.moves).pop_front()
     }
 
+    /// The commit under way has ended.
+    pub fn committed(&self, result: KafkaResult<()>) {
+        *lock(&self.commit) = Some(result);
+        self.wake.notify_one();
+    }
+
     /// How the commit under way has ended, once.
     pub fn take_commit(&self) -> Option<KafkaResult<()>> {
         lock(&self.commit).take()
@@ -76,12 +82,8 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if matches!(level, RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug | RDKafkaLogLevel::Notice) {
-            debug!(facility, "{message}");
-        } else {
-            // Connections that break are told many times; the feed tells people once.
-            debug!(facility, "{message}");
-        }
+        // Connections that break are told many times a second; the sink's progress tells people once.
+        debug!(?level, facility, "{message}");
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -113,11 +115,6 @@ impl ConsumerContext for Context {
             _ => Move::Revoke(places),
         };
         lock(&self.moves).push_back(moved);
-        self.served();
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        *lock(&self.commit) = Some(result);
         self.served();
     }
 }
