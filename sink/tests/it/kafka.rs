@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -127,7 +128,6 @@ fn what_is_published_is_delivered_soon() {
     }
     let mut seen = seen.lock().unwrap().clone();
     seen.sort_unstable();
-    println!("{seen:?}");
     assert!(seen[10] < Duration::from_millis(100), "{seen:?}");
     eventually("it to catch up", || progress(&dispatcher).caught_up);
     assert!(progress(&dispatcher).lanes.values().all(|lane| lane.lag == Some(0)));
@@ -337,6 +337,85 @@ fn what_retention_took_is_told_and_the_rest_delivered() {
     let dispatcher = scene.dispatcher("a", &stored, noting(&values));
     eventually("the rest to arrive", || stored.sequences.lock().unwrap().len() == 15);
     assert_eq!(*values.lock().unwrap(), numbers(15..20));
+    eventually("the loss to be told", || progress(&dispatcher).missed == 5);
+    closed(dispatcher);
+}
+
+#[test]
+fn what_retention_takes_while_the_sink_is_away_is_told_too() {
+    let scene = Scene::new(&[(Topic::Alerts, 1)]);
+    scene.produce(0, 1, 0, 30_000);
+    let (stored, values) = (Stored::default(), Values::default());
+    let is_there = Arc::new(AtomicBool::new(false));
+    let (there, mut note) = (is_there.clone(), noting(&values));
+    let away = Box::new(move |batch: &Batch| match there.load(Ordering::SeqCst) {
+        true => note(batch),
+        false => Err(SinkError::Retry("away".into())),
+    });
+    let dispatcher = scene.dispatcher("a", &stored, away);
+    eventually("it to fail often enough to have stopped reading", || progress(&dispatcher).retries > 3);
+    delete_before(scene.kafka, &scene.topics[0].1, 29_000);
+    is_there.store(true, Ordering::SeqCst);
+    eventually("the last to arrive", || values.lock().unwrap().contains_key("{\"n\":29999}"));
+    eventually("nothing to be left", || progress(&dispatcher).lanes.values().all(|lane| lane.lag == Some(0)));
+    let missed = progress(&dispatcher).missed;
+    assert!(missed > 10_000, "{missed}");
+    closed(dispatcher);
+    assert_eq!(stored.sequences.lock().unwrap().len() as u64 + missed, 30_000);
+    assert!(stored.sequences.lock().unwrap().is_sorted());
+}
+
+#[test]
+fn a_process_whose_name_another_takes_comes_back_when_that_has_gone() {
+    let scene = Scene::new(&[(Topic::Facts, 2)]);
+    let (stored, values) = (Stored::default(), Values::default());
+    let first = scene.dispatcher("a", &stored, noting(&values));
+    scene.produce(0, 2, 0, 100);
+    eventually("the first to deliver", || values.lock().unwrap().len() == 100);
+    let second = scene.dispatcher("a", &stored, noting(&values));
+    eventually("the second to have the lanes", || progress(&second).lanes.len() == 2);
+    eventually("the first to be told", || {
+        progress(&first).failing.is_some_and(|failing| failing.contains("stay in the group"))
+    });
+    drop(second);
+    scene.produce(0, 2, 100, 100);
+    eventually("the first to deliver again", || values.lock().unwrap().len() == 200);
+    closed(first);
+    assert_eq!(*values.lock().unwrap(), numbers(0..200));
+}
+
+#[test]
+fn metrics_say_how_a_sink_does() {
+    let scene = Scene::new(&[(Topic::Alerts, 1)]);
+    scene.produce(0, 1, 0, 20);
+    let (stored, gate) = (Stored::default(), Arc::new(Gate::default()));
+    let registry = prometheus::Registry::new();
+    let metrics = touchline_sink::Metrics::new(&registry).unwrap();
+    let route = Route { sink: Patient::new(&stored, &gate, 10), feed: scene.feed("a") };
+    let dispatcher = Dispatcher::start(vec![route], &metrics).unwrap();
+    let value = |name: &str| {
+        let families = registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        let metric = &family.get_metric()[0];
+        assert_eq!((metric.get_label()[0].name(), metric.get_label()[0].value()), ("sink", "patient"));
+        match family.get_field_type() {
+            prometheus::proto::MetricType::COUNTER => metric.get_counter().get_value(),
+            prometheus::proto::MetricType::GAUGE => metric.get_gauge().get_value(),
+            _ => metric.get_histogram().get_sample_count() as f64,
+        }
+    };
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    eventually("ten to be on their way", || value("touchline_sink_in_flight") == 10.0);
+    eventually("the lag to be seen", || value("touchline_sink_lag_records") == 20.0);
+    assert!((now() - value("touchline_sink_undelivered_since_seconds")).abs() < 30.0);
+    gate.allow(1_000);
+    eventually("nothing to be left", || value("touchline_sink_lag_records") == 0.0);
+    eventually("nothing to be on its way", || value("touchline_sink_undelivered_since_seconds") == 0.0);
+    let expect = [("delivered_total", 10.0), ("rejected_total", 10.0), ("in_flight", 0.0), ("failing", 0.0)];
+    for (name, expect) in expect {
+        assert_eq!(value(&format!("touchline_sink_{name}")), expect, "{name}");
+    }
+    assert!(value("touchline_sink_delivery_seconds") >= 2.0);
     closed(dispatcher);
 }
 
