@@ -14,92 +14,40 @@
 //!   same instance's name, costs the client, not the process.
 
 mod client;
+mod commit;
+mod config;
 mod context;
 mod letters;
 mod partition;
+mod place;
 mod stats;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use tokio::select;
 use tokio::time::{self, Instant};
-use touchline_core::output::Topic;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+use crate::dispatcher::chain;
 use crate::feed::{Event, Feed, FeedError, Rejection};
 use crate::sink::{BATCH_BYTES, BATCH_CHANGES, BoxFuture, Cursor, Lane, Start};
 use client::{Client, Polled};
+pub use config::{KafkaFeedConfig, KafkaFeedError};
+use config::{fatal, retry};
 use context::{Move, lane_of};
 use letters::Letters;
-use partition::{Committed, Partition, cursor_of, offset_of};
+use partition::{Partition, offset_of};
 use stats::Stats;
 
 /// Changes and bytes that wait for the sink: a batch while it delivers another.
 const BUFFER_CHANGES: usize = 2 * BATCH_CHANGES;
 const BUFFER_BYTES: usize = 2 * BATCH_BYTES;
-/// What is remembered is committed so often: a crash repeats no more than that of what does not keep its own cursor.
-const COMMIT_EVERY: Duration = Duration::from_millis(200);
-/// Before a commit that failed is tried again: the group may be moving.
-const COMMIT_AGAIN: Duration = Duration::from_secs(1);
-/// For the last commit; what is not committed is delivered again.
-const CLOSE_WITHIN: Duration = Duration::from_secs(3);
-/// For a commit under way, before letters are written.
-const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 /// Before a new client takes the place of one that failed for good: two processes of one name would chase each other.
 const RENEW_AFTER: Duration = Duration::from_secs(5);
-/// Asks again so often whether a topic is there.
-const ASK_EVERY: Duration = Duration::from_secs(2);
 /// Looks around without having been woken: the group wants to be polled.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// What a Kafka feed is made of.
-#[derive(Clone, Debug)]
-pub struct KafkaFeedConfig {
-    /// How to reach the cluster, and whatever people want to set; what delivery depends on is set here.
-    pub client: ClientConfig,
-    /// The consumer group: one for each sink, `<prefix>.sink.<name>`.
-    pub group: String,
-    /// Names this process within the group, for good: a restart takes its partitions back at once.
-    pub instance: String,
-    /// What to read, and the topics' names on the cluster.
-    pub topics: Vec<(Topic, String)>,
-    /// The topic of dead letters.
-    pub dead_letters: String,
-}
-
-/// Why the feed cannot do what it is asked.
-#[derive(Debug, thiserror::Error)]
-pub enum KafkaFeedError {
-    /// The client could not be made.
-    #[error("the Kafka client of {group} cannot be made: correct [kafka]")]
-    Config {
-        /// Of which group.
-        group: String,
-        /// What is wrong.
-        source: KafkaError,
-    },
-    /// The cluster does not do it now.
-    #[error("cannot {action}")]
-    Cluster {
-        /// What was attempted.
-        action: String,
-        /// Why it failed.
-        source: KafkaError,
-    },
-    /// A topic does not exist.
-    #[error("there is no topic {0}: it is waited for. Whoever publishes it makes it; otherwise look at [topics]")]
-    Missing(String),
-    /// The client says so by itself.
-    #[error("{0}")]
-    Client(String),
-    /// The sink's cursor is not an offset.
-    #[error("the sink's cursor of {0} is not of Kafka: let the sink start anew, with nothing stored")]
-    Cursor(Lane),
-}
 
 /// What one sink reads from Kafka; see the module.
 pub struct KafkaFeed {
@@ -118,8 +66,10 @@ pub struct KafkaFeed {
     letters: Option<Letters>,
     missed: u64,
     commit_at: Instant,
-    /// A partition was read from where nothing is.
-    is_astray: bool,
+    /// A partition was read from where nothing is; when to look for it.
+    astray_at: Option<Instant>,
+    /// When to look how far the lanes go.
+    measure_at: Instant,
     is_paused: bool,
     /// A topic was not there; when to look again.
     ask_at: Option<Instant>,
@@ -147,7 +97,8 @@ impl KafkaFeed {
             letters: None,
             missed: 0,
             commit_at: now,
-            is_astray: false,
+            astray_at: None,
+            measure_at: now,
             is_paused: false,
             ask_at: None,
             is_at_end: false,
@@ -165,10 +116,11 @@ impl KafkaFeed {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
             }
-            if self.is_astray {
+            if self.astray_at.is_some_and(|at| Instant::now() >= at) {
                 self.find_way()?;
             }
             self.ask()?;
+            self.measure();
             if self.is_finishing {
                 if !std::mem::replace(&mut self.is_over, true) {
                     return Ok(Event::End);
@@ -231,7 +183,7 @@ impl KafkaFeed {
                     (changes, bytes) = plus((changes, bytes), taken.map_or((0, 0), |taken| (1, taken)));
                     self.is_at_end &= taken.is_none();
                 }
-                Polled::Astray => self.is_astray = true,
+                Polled::Astray => self.astray_at = Some(Instant::now()),
                 // librdkafka says it once, and waits.
                 Polled::Missing => self.ask_at = Some(Instant::now()),
                 Polled::Fatal(error) => {
@@ -242,20 +194,19 @@ impl KafkaFeed {
             }
         }
         match failure {
-            Some(error) => self.lose(error),
+            Some(source) => {
+                let action = format!("stay in the group {}", self.config.group);
+                self.lose(KafkaFeedError::Cluster { action, source })
+            }
             None => self.news(),
         }
     }
 
     /// Serves what the client has told besides records.
     fn news(&mut self) -> Result<(), FeedError> {
-        let Some(client) = &mut self.client else { return Ok(()) };
+        let Some(client) = &self.client else { return Ok(()) };
         let context = client.context().clone();
-        if let Some(Err(error)) = client.committed() {
-            info!(group = self.config.group, %error, "not committed; trying again");
-            self.lanes.values_mut().for_each(|partition| partition.is_dirty |= partition.remembered.is_some());
-            self.commit_at = Instant::now() + COMMIT_AGAIN;
-        }
+        self.hear_commit();
         if let Some(stats) = context.take_stats() {
             self.look(&stats);
         }
@@ -291,7 +242,9 @@ impl KafkaFeed {
         match moved {
             Move::Assign(places) => {
                 // Read later, each when the sink has claimed it.
-                client.assigned().map_err(retry)?;
+                if let Err(error) = client.assigned() {
+                    return self.lose(error);
+                }
                 for (name, number) in places {
                     let Some((topic, _)) = self.config.topics.iter().find(|(_, topic)| *topic == name) else {
                         continue;
@@ -320,39 +273,27 @@ impl KafkaFeed {
         }
         let (Some(lanes), Some(client)) = (self.revoking.take(), &self.client) else { return Ok(()) };
         let gone: Vec<Partition> = lanes.iter().filter_map(|lane| self.lanes.remove(lane)).collect();
-        client.give_back(&gone).map_err(retry)
+        client.give_back(&gone).or_else(|error| self.lose(error))
     }
 
     /// A client that has failed for good: all lanes are gone with it.
-    fn lose(&mut self, error: KafkaError) -> Result<(), FeedError> {
+    fn lose(&mut self, error: KafkaFeedError) -> Result<(), FeedError> {
         self.client = None;
         self.letters = None;
         self.started.clear();
         self.renew_at = Instant::now() + RENEW_AFTER;
         self.events = std::mem::take(&mut self.lanes).into_keys().map(Event::Revoked).collect();
-        (self.revoking, self.is_astray, self.is_paused, self.is_at_end) = (None, false, false, false);
-        self.is_idle = false;
-        let (group, instance) = (self.config.group.clone(), &self.config.instance);
-        warn!(group, instance, %error, "the Kafka client has failed for good; another takes its place. If a second process \
-            of this instance is running, stop it, or give it a name of its own");
-        Err(retry(KafkaFeedError::Cluster { action: format!("stay in the group {group}"), source: error }))
-    }
-
-    /// Tells of a topic that is not there, now and then.
-    fn ask(&mut self) -> Result<(), FeedError> {
-        let (Some(client), Some(_)) = (&self.client, self.ask_at.filter(|at| Instant::now() >= *at)) else {
-            return Ok(());
-        };
-        let mut names = self.config.topics.iter().map(|(_, name)| name);
-        self.ask_at = Some(Instant::now() + ASK_EVERY);
-        match names.find_map(|name| client.exists(name).map(|exists| (!exists).then_some(name)).transpose()) {
-            Some(Ok(name)) => Err(retry(KafkaFeedError::Missing(name.clone()))),
-            Some(Err(error)) => Err(retry(error)),
-            None => {
-                self.ask_at = None;
-                Ok(())
-            }
-        }
+        (self.revoking, self.astray_at) = (None, None);
+        (self.is_paused, self.is_at_end, self.is_idle) = (false, false, false);
+        let (group, instance) = (&self.config.group, &self.config.instance);
+        warn!(
+            group,
+            instance,
+            error = chain(&error),
+            "the Kafka client has failed for good; another takes its place. If a second process \
+            of this instance is running, stop it, or give it a name of its own"
+        );
+        Err(retry(error))
     }
 
     fn renew(&mut self) -> Result<(), FeedError> {
@@ -376,166 +317,6 @@ impl KafkaFeed {
         self.last = Some(lane.clone());
         Some(Event::Batch(lane, batch))
     }
-
-    /// Commits what has been remembered, if it is time; else tells when it will be.
-    fn commit(&mut self) -> Result<Option<Instant>, FeedError> {
-        let Some(client) = &mut self.client else { return Ok(None) };
-        if client.is_committing() || !self.lanes.values().any(|partition| partition.is_dirty) {
-            return Ok(None);
-        }
-        if Instant::now() < self.commit_at {
-            return Ok(Some(self.commit_at));
-        }
-        self.commit_at = Instant::now() + COMMIT_EVERY;
-        client.commit(self.lanes.values().filter(|partition| partition.is_dirty)).map_err(retry)?;
-        self.lanes.values_mut().for_each(|partition| partition.is_dirty = false);
-        Ok(None)
-    }
-
-    /// Learns what the group has committed for the lanes of which that is not known.
-    fn learn(&mut self) -> Result<(), FeedError> {
-        let Some(client) = &self.client else { return Err(gone()) };
-        let unknown = self.lanes.values().filter(|partition| partition.committed.is_none());
-        for (lane, committed) in client.read_committed(unknown).map_err(retry)? {
-            if let Some(partition) = self.lanes.get_mut(&lane) {
-                partition.committed = Some(committed);
-            }
-        }
-        Ok(())
-    }
-
-    async fn begin(&mut self, lane: &Lane, from: &Start) -> Result<Option<Cursor>, FeedError> {
-        self.learn()?;
-        // One that has been taken away meanwhile is told of next.
-        let Some(partition) = self.lanes.get(lane) else { return Ok(None) };
-        let wanted = match from {
-            Start::At(None) => None,
-            Start::At(Some(cursor)) => {
-                Some(offset_of(cursor).ok_or_else(|| fatal(KafkaFeedError::Cursor(lane.clone())))?)
-            }
-            Start::Remembered => partition.committed.as_ref().and_then(|committed| committed.offset),
-        };
-        self.read_from(lane, wanted)
-    }
-
-    /// Reads a lane from there, or from the first that is left.
-    fn read_from(&mut self, lane: &Lane, wanted: Option<i64>) -> Result<Option<Cursor>, FeedError> {
-        let (Some(client), Some(partition)) = (&self.client, self.lanes.get_mut(lane)) else { return Err(gone()) };
-        let (first, end) = client.bounds(partition).map_err(retry)?;
-        let offset = match wanted {
-            Some(offset) if (first..=end).contains(&offset) => offset,
-            Some(offset) if offset < first => {
-                let missed = first.abs_diff(offset);
-                self.missed += missed;
-                error!(
-                    group = self.config.group, %lane, offset, first, missed,
-                    "retention has removed what this sink had not yet delivered: up to `missed` changes are lost to it. It \
-                     goes on at `first`. Give the topic a retention.ms that outlasts the sink's absences; what is lost can \
-                     be published again by rebuilding the state"
-                );
-                first
-            }
-            Some(offset) => {
-                error!(
-                    group = self.config.group, %lane, offset, end,
-                    "the sink has read further than the topic goes, which must have been made anew: it is read from its \
-                     beginning"
-                );
-                first
-            }
-            None => first,
-        };
-        client.read(partition, offset).map_err(retry)?;
-        // What the client says of where it is may be of before, if it has read the partition before.
-        let is_first = self.started.insert(lane.clone());
-        partition.started(offset, end, is_first);
-        self.is_at_end = false;
-        if self.is_paused {
-            client.pause([&*partition]).map_err(retry)?;
-        }
-        Ok(wanted.map(|_| cursor_of(offset)))
-    }
-
-    /// Looks which lanes are read from where nothing is, and reads them from where something is.
-    fn find_way(&mut self) -> Result<(), FeedError> {
-        let started = self.lanes.iter().filter(|(_, partition)| partition.is_started);
-        let lanes: Vec<(Lane, i64)> = started.map(|(lane, partition)| (lane.clone(), partition.read)).collect();
-        for (lane, read) in lanes {
-            let (Some(client), Some(partition)) = (&self.client, self.lanes.get(&lane)) else { continue };
-            let (first, end) = client.bounds(partition).map_err(retry)?;
-            if !(first..=end).contains(&read) {
-                self.read_from(&lane, Some(read))?;
-            }
-        }
-        self.is_astray = false;
-        Ok(())
-    }
-
-    async fn write_letters(&mut self, rejections: &[Rejection<'_>]) -> Result<(), FeedError> {
-        // A commit under way does not know of the letters, and must not come after them.
-        self.settle(SETTLE_WITHIN, false).await?;
-        self.learn()?;
-        let is_new = |rejection: &&Rejection<'_>| {
-            self.lanes.get(rejection.lane).is_some_and(|partition| !partition.is_rejected(rejection.change.sequence))
-        };
-        let fresh: Vec<Rejection<'_>> = rejections.iter().filter(is_new).copied().collect();
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        let mut rejected: BTreeMap<&Lane, Committed> = BTreeMap::new();
-        for rejection in &fresh {
-            let known = || self.lanes.get(rejection.lane).and_then(|partition| partition.committed.clone());
-            let of_lane = rejected.entry(rejection.lane).or_insert_with(|| known().unwrap_or_default());
-            of_lane.rejected.extend(i64::try_from(rejection.change.sequence));
-        }
-        let Some(client) = &self.client else { return Err(gone()) };
-        let concerned = rejected.iter().filter_map(|(lane, new)| Some((self.lanes.get(*lane)?, &new.rejected)));
-        let (offsets, group) = client.letters_commit(concerned).map_err(retry)?;
-        let letters = self.letters.take().map_or_else(|| Letters::new(&self.config), Ok);
-        match letters.and_then(|letters| letters.publish(&fresh, &offsets, &group).map(|()| letters)) {
-            Ok(letters) => {
-                self.letters = Some(letters);
-                for (lane, new) in rejected {
-                    self.lanes.get_mut(lane).into_iter().for_each(|partition| partition.committed = Some(new.clone()));
-                }
-                Ok(())
-            }
-            Err(source) => {
-                // It may have been committed or not: that is read again.
-                self.lanes.values_mut().for_each(|partition| partition.committed = None);
-                Err(retry(KafkaFeedError::Cluster { action: "write dead letters".to_owned(), source }))
-            }
-        }
-    }
-
-    /// Waits for the commit under way and, if asked, commits all that has been remembered.
-    async fn settle(&mut self, within: Duration, all: bool) -> Result<(), FeedError> {
-        let until = Instant::now() + within;
-        loop {
-            if all {
-                self.commit_at = Instant::now();
-                self.commit()?;
-            }
-            if !self.client.as_ref().is_some_and(Client::is_committing) {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                return Err(retry(KafkaFeedError::Client("a commit of offsets takes too long".to_owned())));
-            }
-            self.sleep(Some(until)).await;
-            self.pump(0)?;
-        }
-    }
-
-    async fn leave(&mut self) -> Result<(), FeedError> {
-        if let Err(error) = self.settle(CLOSE_WITHIN, true).await {
-            // Nothing is lost by it: what is not committed is delivered again, or known by the sink.
-            let error = crate::dispatcher::chain(&error);
-            warn!(group = self.config.group, error, "the last offsets could not be committed");
-        }
-        self.client = None;
-        Ok(())
-    }
 }
 
 impl Feed for KafkaFeed {
@@ -544,7 +325,7 @@ impl Feed for KafkaFeed {
     }
 
     fn start<'a>(&'a mut self, lane: &'a Lane, from: &'a Start) -> BoxFuture<'a, Result<Option<Cursor>, FeedError>> {
-        Box::pin(self.begin(lane, from))
+        Box::pin(async { self.begin(lane, from) })
     }
 
     fn remember(&mut self, lane: &Lane, cursor: &Cursor) -> Result<(), FeedError> {
@@ -584,17 +365,4 @@ impl Feed for KafkaFeed {
 
 fn plus(left: (usize, usize), right: (usize, usize)) -> (usize, usize) {
     (left.0 + right.0, left.1 + right.1)
-}
-
-fn retry(error: KafkaFeedError) -> FeedError {
-    FeedError::Retry(error.into())
-}
-
-fn fatal(error: KafkaFeedError) -> FeedError {
-    FeedError::Fatal(error.into())
-}
-
-/// The client is being made again; its lanes are told of next.
-fn gone() -> FeedError {
-    retry(KafkaFeedError::Client("the Kafka client is being made again".to_owned()))
 }

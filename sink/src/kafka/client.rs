@@ -12,9 +12,9 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::task;
 use tracing::debug;
 
+use super::config::{KafkaFeedConfig, KafkaFeedError};
 use super::context::{Context, lane_of};
 use super::partition::{Committed, Partition};
-use super::{KafkaFeedConfig, KafkaFeedError};
 use crate::sink::Lane;
 
 /// For a question to the cluster. The sink waits meanwhile, and asks again.
@@ -148,7 +148,7 @@ impl Client {
         &self,
         partitions: impl IntoIterator<Item = &'a Partition> + Clone,
     ) -> Result<(), KafkaFeedError> {
-        let is_dirty = |partition: &&Partition| partition.is_dirty;
+        let is_dirty = |partition: &&Partition| partition.is_dirty && partition.committed.is_some();
         if !self.consumer.assignment_lost() && partitions.clone().into_iter().any(|partition| is_dirty(&partition)) {
             // It is sent before the group is joined again; whether it arrives, the next owner finds out.
             let offsets = remembered(partitions.clone().into_iter().filter(is_dirty))?;

@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 use rdkafka::topic_partition_list::TopicPartitionList;
 use touchline_core::dead_letter::DeadLetter;
 
-use super::KafkaFeedConfig;
+use super::config::KafkaFeedConfig;
 use crate::feed::Rejection;
 
 /// For each operation: enough for a broker that elects a leader; the sink waits meanwhile.

@@ -45,6 +45,8 @@ pub struct Partition {
     /// Behind the last record that is known to be there.
     pub end: i64,
     buffer: VecDeque<(Change, Option<SystemTime>)>,
+    /// Of the changes in it.
+    buffered_bytes: usize,
     /// Nothing to read lies before it.
     skip_to: Option<i64>,
     quiet_since: Instant,
@@ -73,6 +75,7 @@ impl Partition {
             read: 0,
             end: 0,
             buffer: VecDeque::new(),
+            buffered_bytes: 0,
             skip_to: None,
             quiet_since: Instant::now(),
         }
@@ -88,6 +91,7 @@ impl Partition {
         (self.is_started, self.is_current) = (true, is_current);
         (self.start, self.read, self.end) = (offset, offset, end.max(offset));
         self.buffer.clear();
+        self.buffered_bytes = 0;
         self.skip_to = None;
         self.quiet_since = Instant::now();
     }
@@ -100,6 +104,7 @@ impl Partition {
         let change = Change { sequence, topic: self.topic, key, value };
         let bytes = change.bytes();
         self.buffer.push_back((change, published_at(message.timestamp())));
+        self.buffered_bytes += bytes;
         self.read = offset + 1;
         self.end = self.end.max(self.read);
         (self.is_current, self.skip_to, self.quiet_since) = (true, None, Instant::now());
@@ -127,6 +132,7 @@ impl Partition {
                 break;
             }
             next = i64::try_from(change.sequence).ok().map(|offset| offset + 1);
+            self.buffered_bytes -= change.bytes();
             changes.extend(self.buffer.pop_front().map(|(change, _)| change));
         }
         if self.buffer.is_empty() {
@@ -137,7 +143,7 @@ impl Partition {
 
     /// Changes and bytes that wait to be cut.
     pub fn buffered(&self) -> (usize, usize) {
-        (self.buffer.len(), self.buffer.iter().map(|(change, _)| change.bytes()).sum())
+        (self.buffer.len(), self.buffered_bytes)
     }
 
     /// What the client says of where it is. All records before `next_offset` have been taken.
