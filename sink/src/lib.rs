@@ -9,6 +9,7 @@
 mod dispatcher;
 mod feed;
 pub mod file;
+pub mod kafka;
 mod metrics;
 mod retry;
 mod sink;

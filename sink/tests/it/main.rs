@@ -5,5 +5,6 @@
 mod crash;
 mod dispatcher;
 mod file;
+mod kafka;
 mod kit;
 mod webhook;
