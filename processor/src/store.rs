@@ -20,6 +20,7 @@ use crate::cache::{Cache, Known, Packed};
 use crate::options::Memory;
 use crate::outputs::OutputBatch;
 use crate::overlay::{Direction, Overlay, merge, range};
+use crate::snapshot::Uploaded;
 use crate::{Outbox, StoreError, keys};
 
 /// What the rows look like. Another number is another state: rows are not converted, but made again from the log.
@@ -50,6 +51,8 @@ pub struct Store {
     held_from: Vec<u8>,
     /// What the last batch took, which the next one will, too.
     batch_bytes: usize,
+    /// Which of its files are in snapshots.
+    uploaded: Uploaded,
 }
 
 impl Store {
@@ -77,6 +80,7 @@ impl Store {
         let (contacts, accounts) = memory.records();
         Ok(Store {
             outbox: Outbox::open(db.clone(), state)?,
+            uploaded: Uploaded::load(db.path()),
             db,
             contacts: Cache::new(contacts),
             accounts: Cache::new(accounts),
@@ -214,6 +218,10 @@ impl Store {
 
     pub(crate) fn db(&self) -> &DB {
         &self.db
+    }
+
+    pub(crate) fn uploaded(&self) -> &Uploaded {
+        &self.uploaded
     }
 
     pub(crate) fn stored(&self, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
@@ -409,6 +417,7 @@ fn synced() -> WriteOptions {
     options
 }
 
+/// A number that nobody else has.
 pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())
