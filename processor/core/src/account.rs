@@ -182,12 +182,11 @@ impl Account {
     }
 
     /// What the points of each role that the account has contacts in are worth at `as_of`.
-    pub fn parts(&self, rules: &ScoreRules) -> Vec<(Role, f64)> {
+    pub fn parts(&self, rules: &ScoreRules) -> [Option<f64>; ROLES] {
         let decay = Decay::new(rules.half_life_s);
         let worth = self.as_of.map_or(0.0, |as_of| decay.worth(self.landmark, as_of));
         // Taking floats out of a sum can leave a trace below nothing.
-        let worth = |role: Role| (role, (self.roles[role as usize].points * worth).max(0.0));
-        Role::ALL.into_iter().filter(|role| self.roles[*role as usize].contacts > 0).map(worth).collect()
+        self.roles.map(|role| (role.contacts > 0).then(|| (role.points * worth).max(0.0)))
     }
 
     /// Appends the stored form.
@@ -245,17 +244,16 @@ impl Account {
     }
 }
 
-/// Σ_r (W_r/ΣW) · 100 (1 − e^(−S_r/k)) over the roles that the account has contacts in.
-pub fn account_score(parts: &[(Role, f64)], rules: &ScoreRules) -> f64 {
-    let shown: Vec<_> =
-        parts.iter().map(|(role, points)| (weight(&rules.roles, *role), score(*points, rules.k))).collect();
-    roll_up(&shown)
+/// Σ_r (W_r/ΣW) · 100 (1 − e^(−S_r/k)) over the roles that the account has contacts in: [`Account::parts`].
+pub fn account_score(parts: &[Option<f64>; ROLES], rules: &ScoreRules) -> f64 {
+    let of_role = |(role, points): (Role, &Option<f64>)| Some((weight(&rules.roles, role), score((*points)?, rules.k)));
+    roll_up(Role::ALL.into_iter().zip(parts).filter_map(of_role))
 }
 
-/// The mean of scores by weight; nothing weighs nothing.
-pub fn roll_up(weighted: &[(f64, f64)]) -> f64 {
-    let total: f64 = weighted.iter().map(|(weight, _)| weight).sum();
-    if total > 0.0 { weighted.iter().map(|(weight, score)| weight / total * score).sum() } else { 0.0 }
+/// The mean of (weight, score); nothing weighs nothing.
+pub fn roll_up(weighted: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let total: f64 = weighted.clone().map(|(weight, _)| weight).sum();
+    if total > 0.0 { weighted.map(|(weight, score)| weight / total * score).sum() } else { 0.0 }
 }
 
 fn weight(weights: &RoleWeights, role: Role) -> f64 {
@@ -275,8 +273,8 @@ mod tests {
     /// Adobe's example of an account's score from its buying group's.
     #[test]
     fn an_accounts_score_is_the_weighted_mean_of_its_roles() {
-        let score = roll_up(&[(100.0, 52.0), (80.0, 28.0), (60.0, 17.0)]);
+        let score = roll_up([(100.0, 52.0), (80.0, 28.0), (60.0, 17.0)].into_iter());
         assert!((score - 35.25).abs() < 1e-9, "{score}");
-        assert_eq!(roll_up(&[(0.0, 52.0)]), 0.0);
+        assert_eq!(roll_up([(0.0, 52.0)].into_iter()), 0.0);
     }
 }

@@ -14,20 +14,40 @@ pub struct Corrupt {
 }
 
 /// Appends an integer, seven bits a byte, least significant first.
-pub fn put_uint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
+#[inline]
+pub fn put_uint(out: &mut Vec<u8>, value: u64) {
+    // Most numbers are small.
+    if value < 0x80 {
+        out.push(value as u8);
+    } else {
+        put_long_uint(out, value);
     }
-    out.push(value as u8);
 }
 
+fn put_long_uint(out: &mut Vec<u8>, mut value: u64) {
+    let (mut bytes, mut length) = ([0; UINT_BYTES], 0);
+    for byte in &mut bytes {
+        *byte = value as u8 | 0x80;
+        (value, length) = (value >> 7, length + 1);
+        if value == 0 {
+            *byte &= 0x7f;
+            break;
+        }
+    }
+    out.extend_from_slice(&bytes[..length]);
+}
+
+/// The longest of them: 64 bits, seven a byte.
+const UINT_BYTES: usize = 10;
+
 /// Appends a signed integer, small magnitudes short.
+#[inline]
 pub fn put_int(out: &mut Vec<u8>, value: i64) {
     put_uint(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
 /// Appends bytes with their length.
+#[inline]
 pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_uint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -106,6 +126,31 @@ impl<'a> Reader<'a> {
     /// The inverse of [`put_uint`].
     #[inline]
     pub fn uint(&mut self) -> Result<u64, Corrupt> {
+        match self.bytes {
+            [first, rest @ ..] if *first < 0x80 => {
+                self.bytes = rest;
+                Ok(u64::from(*first))
+            }
+            _ => self.long_uint(),
+        }
+    }
+
+    fn long_uint(&mut self) -> Result<u64, Corrupt> {
+        // Of up to eight bytes, all at once: the last is the first without the high bit.
+        if let Some(chunk) = self.bytes.first_chunk::<8>() {
+            const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+            let word = u64::from_le_bytes(*chunk);
+            let ends = !word & HIGH_BITS;
+            if ends != 0 {
+                let own = word & (ends ^ (ends - 1)) & !HIGH_BITS;
+                // Eight times seven bits become four times fourteen, twice twenty-eight, and one.
+                let own = (own & 0x007f_007f_007f_007f) | ((own & 0x7f00_7f00_7f00_7f00) >> 1);
+                let own = (own & 0x0000_3fff_0000_3fff) | ((own & 0x3fff_0000_3fff_0000) >> 2);
+                let own = (own & 0x0fff_ffff) | ((own & 0x0fff_ffff_0000_0000) >> 4);
+                self.bytes = &self.bytes[ends.trailing_zeros() as usize / 8 + 1..];
+                return Ok(own);
+            }
+        }
         let mut value = 0;
         for shift in (0..u64::BITS).step_by(7) {
             let byte = self.byte()?;
@@ -125,6 +170,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A count of things that take at least one byte each, so that no corrupt count allocates more than there is.
+    #[inline]
     pub fn count(&mut self) -> Result<usize, Corrupt> {
         let count = self.uint()? as usize;
         if count <= self.bytes.len() { Ok(count) } else { Err(self.corrupt()) }
@@ -162,6 +208,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The inverse of [`put_time_option`].
+    #[inline]
     pub fn time_option(&mut self) -> Result<Option<Timestamp>, Corrupt> {
         Ok(if self.byte()? == 0 { None } else { Some(self.time()?) })
     }
@@ -173,5 +220,32 @@ impl<'a> Reader<'a> {
         let bits: [u8; BYTES] = head.try_into().map_err(|_| self.corrupt())?;
         self.bytes = rest;
         Ok(f64::from_bits(u64::from_le_bytes(bits)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn integers_come_back_whatever_follows(
+            values in proptest::collection::vec((any::<u64>(), 0..u64::BITS), 0..20),
+            cut in 0..20usize,
+        ) {
+            let values: Vec<u64> = values.into_iter().map(|(value, shift)| value >> shift).collect();
+            let mut bytes = Vec::new();
+            values.iter().for_each(|value| put_uint(&mut bytes, *value));
+            let mut reader = Reader::new(&bytes, "numbers");
+            for value in &values {
+                prop_assert_eq!(reader.uint().unwrap(), *value);
+            }
+            prop_assert!(reader.is_empty());
+            // What is cut off reads as other numbers or as corrupt, and ends.
+            let mut reader = Reader::new(&bytes[..cut.min(bytes.len())], "numbers");
+            while reader.uint().is_ok() {}
+        }
     }
 }

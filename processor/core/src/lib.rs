@@ -15,6 +15,7 @@ pub mod event;
 pub mod field;
 pub mod keys;
 pub mod lapse;
+mod moment;
 pub mod output;
 pub mod profile;
 mod publish;

@@ -1,10 +1,10 @@
 //! Event → JSON: the canonical form, and the fact made of it.
 
 use jiff::Timestamp;
-use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 use super::{Event, Value};
+use crate::moment::put_moment;
 
 impl Event<'_> {
     /// Appends the canonical bytes: known fields in table order, then unknown ones by name, times in UTC.
@@ -70,7 +70,7 @@ pub(crate) fn member(out: &mut Vec<u8>, name: &'static str) {
 }
 
 /// The same with a name that came from outside.
-pub(crate) fn foreign_member(out: &mut Vec<u8>, name: &str) {
+fn foreign_member(out: &mut Vec<u8>, name: &str) {
     if out.last() != Some(&b'{') {
         out.push(b',');
     }
@@ -104,12 +104,20 @@ pub(crate) fn plain(out: &mut Vec<u8>, value: impl Serialize) {
 
 /// Appends `"name":"time"` in UTC.
 pub(crate) fn time_member(out: &mut Vec<u8>, name: &'static str, time: Timestamp) {
-    const PRINTER: DateTimePrinter = DateTimePrinter::new();
     member(out, name);
-    out.push(b'"');
-    // Writing to a vector cannot fail.
-    let _ = PRINTER.print_timestamp(&time, &mut *out);
-    out.push(b'"');
+    json_time(out, Some(time));
+}
+
+/// Appends a moment as a JSON string, or `null`.
+pub(crate) fn json_time(out: &mut Vec<u8>, time: Option<Timestamp>) {
+    match time {
+        Some(time) => {
+            out.push(b'"');
+            put_moment(out, time);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"null"),
+    }
 }
 
 /// Appends a JSON string.
