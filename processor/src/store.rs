@@ -23,7 +23,7 @@ use crate::overlay::{Direction, Overlay, merge, range};
 use crate::{Outbox, StoreError, keys};
 
 /// What the rows look like. Another number is another state: rows are not converted, but made again from the log.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// Rows changed by one batch take no more than this in memory before it has to be committed.
 const OVERLAY_BYTES: usize = 32 << 20;

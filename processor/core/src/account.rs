@@ -13,7 +13,7 @@ use crate::rules::{RoleWeights, ScoreRules};
 use crate::spans::Spans;
 
 /// The form of a stored account.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One client company.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -150,9 +150,9 @@ impl Account {
     }
 
     /// Counts a contact in, with all that it has.
-    pub(crate) fn join(&mut self, contact: &Contact, decay: Decay) {
+    pub(crate) fn join(&mut self, contact: &Contact, decay: Decay) -> Result<(), Corrupt> {
         if contact.entries == 0 {
-            return;
+            return Ok(());
         }
         let role = contact.profile.role();
         self.roles[role as usize].contacts += 1;
@@ -160,10 +160,11 @@ impl Account {
         if let Some(as_of) = contact.tally.as_of {
             self.add_points(role, contact.tally.points(), contact.tally.landmark, as_of, decay);
         }
-        self.all.merge(&contact.times);
+        self.all.merge(&contact.times)?;
         if role.is_line() {
-            self.line.merge(&contact.times);
+            self.line.merge(&contact.times)?;
         }
+        Ok(())
     }
 
     /// Forgets all contacts, before they [`Account::join`] again.
@@ -230,6 +231,12 @@ impl Account {
         account.filed = reader.time_option()?;
         account.lapsed = Lapsed::decode(&mut reader)?;
         if reader.is_empty() { Ok(account) } else { Err(reader.corrupt()) }
+    }
+
+    /// Whether all of it can be read, which [`Account::decode`] leaves in part for when it is needed.
+    pub fn check(&self) -> Result<(), Corrupt> {
+        self.all.check()?;
+        self.line.check()
     }
 
     /// When its timer is filed.

@@ -53,6 +53,21 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Appends what `write` appends, with its length before it: as [`put_bytes`] of that.
+pub fn put_framed(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.push(0);
+    write(out);
+    let length = out.len() - start - 1;
+    if length < 0x80 {
+        out[start] = length as u8;
+    } else {
+        let mut prefix = Vec::with_capacity(UINT_BYTES);
+        put_uint(&mut prefix, length as u64);
+        out.splice(start..=start, prefix);
+    }
+}
+
 // What follows the seconds of a moment, in their two lowest bits.
 const WHOLE: i64 = 0;
 const MILLIS: i64 = 1;

@@ -89,8 +89,8 @@ impl Clock {
     }
 
     /// All lapses of a history.
-    pub fn episodes(&self, spans: &Spans) -> Vec<Episode> {
-        spans.gaps().filter_map(|(last, next)| self.episode(last, next)).collect()
+    pub fn episodes(&self, spans: &Spans) -> Result<Vec<Episode>, Corrupt> {
+        Ok(spans.gaps()?.into_iter().filter_map(|(last, next)| self.episode(last, next)).collect())
     }
 
     /// How the relationship stands.
@@ -270,8 +270,14 @@ impl Watch {
 
     /// After anything else has changed: tells of all that differs from the lapses as they were. Alerts wait for
     /// [`Watch::settle`].
-    pub fn changed(&mut self, were: &[Episode], spans: &Spans, clock: &Clock, news: &mut Vec<News>) {
-        let are = clock.episodes(spans);
+    pub fn changed(
+        &mut self,
+        were: &[Episode],
+        spans: &Spans,
+        clock: &Clock,
+        news: &mut Vec<News>,
+    ) -> Result<(), Corrupt> {
+        let are = clock.episodes(spans)?;
         for was in were.iter().filter(|was| !are.iter().any(|is| is.last == was.last)) {
             news.push(News::Episode(was.last, None));
         }
@@ -281,29 +287,30 @@ impl Watch {
         self.due = spans.last().and_then(|last| clock.falls_due_after(last));
         self.open = are.last().is_some_and(|is| is.recovered_at.is_none());
         self.unsettled = Unsettled::All;
+        Ok(())
     }
 
     /// The lapses that stand as facts.
-    pub fn standing(&self, spans: &Spans, clock: &Clock) -> Vec<Episode> {
-        let mut episodes = clock.episodes(spans);
+    pub fn standing(&self, spans: &Spans, clock: &Clock) -> Result<Vec<Episode>, Corrupt> {
+        let mut episodes = clock.episodes(spans)?;
         // What the last tick has made due stands only once its timer has fired.
         if !self.open && episodes.last().is_some_and(|last| last.recovered_at.is_none()) {
             episodes.pop();
         }
-        episodes
+        Ok(episodes)
     }
 
     /// On a tick: opens what has become due and has not been told.
-    pub fn fire(&mut self, spans: &Spans, clock: &Clock, news: &mut Vec<News>) {
-        let (Some(last), Some(due)) = (spans.last(), self.due) else { return };
+    pub fn fire(&mut self, spans: &Spans, clock: &Clock, news: &mut Vec<News>) -> Result<(), Corrupt> {
+        let (Some(last), Some(due)) = (spans.last(), self.due) else { return Ok(()) };
         let has_lapsed = clock.has_passed(due);
         if has_lapsed && !self.open {
             self.open = true;
             news.push(News::Episode(last, clock.episode(last, None)));
         }
-        self.compare(Some(last), spans, clock, news);
+        self.compare(Some(last), spans, clock, news)?;
         if clock.is_paused() || clock.left_at.is_some() {
-            return;
+            return Ok(());
         }
         if has_lapsed {
             if !self.told(Rule::Lapse, last).is_some_and(|told| told.change.is_open()) {
@@ -319,6 +326,7 @@ impl Watch {
         {
             self.tell(Rule::AtRisk, last, Change::Opened, None, clock, news);
         }
+        Ok(())
     }
 
     /// The next moment at which [`Watch::fire`] would tell something: in the past, if it would now.
@@ -380,10 +388,12 @@ impl Watch {
     }
 
     /// Once a record is finished: compares what was told with the truth; opens nothing.
-    pub fn settle(&mut self, spans: &Spans, clock: &Clock, news: &mut Vec<News>) {
+    pub fn settle(&mut self, spans: &Spans, clock: &Clock, news: &mut Vec<News>) -> Result<(), Corrupt> {
         match std::mem::take(&mut self.unsettled) {
-            Unsettled::None => {}
-            Unsettled::After(these) => these.into_iter().for_each(|last| self.compare(Some(last), spans, clock, news)),
+            Unsettled::None => Ok(()),
+            Unsettled::After(these) => {
+                these.into_iter().try_for_each(|last| self.compare(Some(last), spans, clock, news))
+            }
             Unsettled::All => self.compare(None, spans, clock, news),
         }
     }
@@ -393,18 +403,25 @@ impl Watch {
         self.unsettled = Unsettled::None;
     }
 
-    fn compare(&mut self, of: Option<Timestamp>, spans: &Spans, clock: &Clock, news: &mut Vec<News>) {
+    fn compare(
+        &mut self,
+        of: Option<Timestamp>,
+        spans: &Spans,
+        clock: &Clock,
+        news: &mut Vec<News>,
+    ) -> Result<(), Corrupt> {
         for place in 0..self.ledger.len() {
             let told = self.ledger[place];
             if of.is_some_and(|last| last != told.last) {
                 continue;
             }
             let due = clock.due(told.last);
-            let truth = Truth::of(told, spans.gap_after(told.last), due, clock);
+            let truth = Truth::of(told, spans.gap_after(told.last)?, due, clock);
             if let Some((change, recovered_at)) = truth.change(told) {
                 self.tell(told.rule, told.last, change, recovered_at, clock, news);
             }
         }
+        Ok(())
     }
 
     /// Appends the watch to a stored value.

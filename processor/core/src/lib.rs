@@ -24,5 +24,6 @@ pub mod rules;
 pub mod spans;
 pub mod state;
 pub mod step;
+mod tail;
 mod timeline;
 mod words;

@@ -159,7 +159,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     /// Puts a subject back, with its news told, its timers filed and its scores listed.
     pub fn store(&mut self, mut subject: Subject<'_>) -> Result<(), S> {
         self.store_contact(&mut subject)?;
-        self.settle_account(&mut subject);
+        self.settle_account(&mut subject)?;
         self.tell_of_account(&mut subject)?;
         match subject.account_change {
             Change::None if subject.account.version == 0 => {}
@@ -205,14 +205,14 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     /// Brings what follows from everything else up to date: alerts, standing, timer, what is to be published.
-    fn settle_account(&mut self, subject: &mut Subject<'_>) {
+    fn settle_account(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
         if subject.account_change == Change::None {
-            return;
+            return Ok(());
         }
         let clock = subject.account_clock(self.machine);
         let (account, mut news) = (&mut *subject.account, Vec::new());
         let mut watch = std::mem::take(&mut account.watch);
-        watch.settle(account.relevant(), &clock, &mut news);
+        watch.settle(account.relevant(), &clock, &mut news)?;
         account.watch = watch;
         subject.account_news.extend(news);
         let account = &subject.account;
@@ -226,12 +226,13 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         account.lapsed.forget_before(self.machine.tick);
         self.file(&mut account.filed, next, &subject.account_key);
         account.is_listed |= subject.account_change == Change::Seen;
+        Ok(())
     }
 
     fn settle_contact(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
         let clock = subject.clock(self.machine);
         let (contact, mut news) = (&mut *subject.contact, Vec::new());
-        contact.watch.settle(contact.times.spans(), &clock, &mut news);
+        contact.watch.settle(contact.times.spans(), &clock, &mut news)?;
         subject.contact_news.extend(news);
         let contact = &subject.contact;
         let standing = clock.standing(contact.times.last(), contact.watch.due);
