@@ -68,28 +68,26 @@ pub fn put_framed(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-// What follows the seconds of a moment, in their two lowest bits.
-const WHOLE: i64 = 0;
-const MILLIS: i64 = 1;
-const NANOS: i64 = 2;
-const FRACTION_BITS: u32 = 2;
+// The lowest bit of a moment's first eight bytes: whether they count milliseconds, or seconds with nanoseconds behind.
+const MILLIS: i64 = 0;
+const NANOS: i64 = 1;
 const NANOS_PER_MILLI: i32 = 1_000_000;
 
-/// Appends a moment; a fraction of a second costs nothing where there is none, and little where it is milliseconds.
+/// Appends a moment: eight bytes, unless it is finer than milliseconds. A record has a dozen, so they are read and written
+/// at once and not seven bits at a time.
+#[inline]
 pub fn put_time(out: &mut Vec<u8>, time: Timestamp) {
-    let (second, nano) = (time.as_second(), time.subsec_nanosecond());
-    if nano == 0 {
-        put_int(out, second << FRACTION_BITS | WHOLE);
-    } else if nano % NANOS_PER_MILLI == 0 {
-        put_int(out, second << FRACTION_BITS | MILLIS);
-        put_int(out, i64::from(nano / NANOS_PER_MILLI));
+    let nano = time.subsec_nanosecond();
+    if nano % NANOS_PER_MILLI == 0 {
+        out.extend_from_slice(&(time.as_millisecond() << 1 | MILLIS).to_le_bytes());
     } else {
-        put_int(out, second << FRACTION_BITS | NANOS);
-        put_int(out, i64::from(nano));
+        out.extend_from_slice(&(time.as_second() << 1 | NANOS).to_le_bytes());
+        out.extend_from_slice(&nano.to_le_bytes());
     }
 }
 
 /// Appends a moment or none.
+#[inline]
 pub fn put_time_option(out: &mut Vec<u8>, time: Option<Timestamp>) {
     out.push(u8::from(time.is_some()));
     if let Some(time) = time {
@@ -98,6 +96,7 @@ pub fn put_time_option(out: &mut Vec<u8>, time: Option<Timestamp>) {
 }
 
 /// Appends a float, all bits.
+#[inline]
 pub fn put_float(out: &mut Vec<u8>, value: f64) {
     out.extend_from_slice(&value.to_bits().to_le_bytes());
 }
@@ -210,16 +209,19 @@ impl<'a> Reader<'a> {
     /// The inverse of [`put_time`].
     #[inline]
     pub fn time(&mut self) -> Result<Timestamp, Corrupt> {
-        let marked = self.int()?;
-        let (fraction, unit) = match marked & ((1 << FRACTION_BITS) - 1) {
-            WHOLE => (0, 1),
-            MILLIS => (self.int()?, NANOS_PER_MILLI),
-            NANOS => (self.int()?, 1),
-            _ => return Err(self.corrupt()),
+        let marked = i64::from_le_bytes(self.array()?);
+        let time = match marked & 1 {
+            MILLIS => Timestamp::from_millisecond(marked >> 1),
+            _ => Timestamp::new(marked >> 1, i32::from_le_bytes(self.array()?)),
         };
-        let nano =
-            i32::try_from(fraction).ok().and_then(|fraction| fraction.checked_mul(unit)).ok_or(self.corrupt())?;
-        Timestamp::new(marked >> FRACTION_BITS, nano).map_err(|_| self.corrupt())
+        time.map_err(|_| self.corrupt())
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        let (head, rest) = self.bytes.split_first_chunk().ok_or(Corrupt { what: self.what })?;
+        self.bytes = rest;
+        Ok(*head)
     }
 
     /// The inverse of [`put_time_option`].
@@ -229,12 +231,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The inverse of [`put_float`].
+    #[inline]
     pub fn float(&mut self) -> Result<f64, Corrupt> {
-        const BYTES: usize = size_of::<f64>();
-        let (head, rest) = self.bytes.split_at_checked(BYTES).ok_or(self.corrupt())?;
-        let bits: [u8; BYTES] = head.try_into().map_err(|_| self.corrupt())?;
-        self.bytes = rest;
-        Ok(f64::from_bits(u64::from_le_bytes(bits)))
+        Ok(f64::from_bits(u64::from_le_bytes(self.array()?)))
     }
 }
 
@@ -261,6 +260,21 @@ mod tests {
             // What is cut off reads as other numbers or as corrupt, and ends.
             let mut reader = Reader::new(&bytes[..cut.min(bytes.len())], "numbers");
             while reader.uint().is_ok() {}
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn moments_come_back(second in -99_999_999_999i64..200_000_000_000, nano in -999_999_999..1_000_000_000, keep in 0..10u32) {
+            let step = 10i32.pow(keep);
+            let time = Timestamp::new(second, nano / step * step).unwrap();
+            let mut bytes = Vec::new();
+            put_time(&mut bytes, time);
+            put_time_option(&mut bytes, Some(time));
+            let mut reader = Reader::new(&bytes, "moments");
+            prop_assert_eq!(reader.time().unwrap(), time);
+            prop_assert_eq!(reader.time_option().unwrap(), Some(time));
+            prop_assert!(reader.is_empty());
         }
     }
 }

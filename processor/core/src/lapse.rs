@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use crate::codec::{Corrupt, Reader, put_time, put_time_option, put_uint};
+use crate::moment::{later, months_later};
 use crate::spans::{Added, MERGED, Spans};
 
 /// What dates the silences of one contact or account.
@@ -17,10 +18,10 @@ pub struct Clock {
     pub zone: TimeZone,
     /// Calendar months of silence that are a lapse.
     pub months: u32,
-    /// At risk this long before.
-    pub warn: SignedDuration,
-    /// Escalated this long after.
-    pub escalate: SignedDuration,
+    /// At risk this many seconds before.
+    pub warn_s: i64,
+    /// Escalated this many seconds after.
+    pub escalate_s: i64,
     /// The last tick.
     pub tick: Option<Timestamp>,
     /// When the contact left; nothing falls due after it.
@@ -34,24 +35,24 @@ pub struct Clock {
 impl Clock {
     /// `last` + months in the zone, the day clamped to the month's last; the end of time where there is no such date.
     pub fn due(&self, last: Timestamp) -> Timestamp {
-        let months = i64::from(self.months).months();
-        if self.zone == TimeZone::UTC {
-            let civil = self.zone.to_datetime(last).checked_add(months);
-            return civil.and_then(|civil| self.zone.to_timestamp(civil)).unwrap_or(Timestamp::MAX);
+        if self.zone == TimeZone::UTC
+            && let Some(due) = months_later(last, self.months)
+        {
+            return due;
         }
-        let due = last.to_zoned(self.zone.clone()).checked_add(months);
+        let due = last.to_zoned(self.zone.clone()).checked_add(i64::from(self.months).months());
         due.map_or(Timestamp::MAX, |due| due.timestamp())
     }
 
     /// When a contact whose lapse is due then becomes at risk. Never within [`MERGED`] of the engagement, because a gap
     /// that short is not kept.
     fn warn_at(&self, last: Timestamp, due: Timestamp) -> Timestamp {
-        let earliest = last.checked_add(MERGED).unwrap_or(Timestamp::MAX);
-        due.checked_sub(self.warn).unwrap_or(Timestamp::MIN).max(earliest).min(due)
+        let earliest = later(last, MERGED.as_secs()).unwrap_or(Timestamp::MAX);
+        later(due, -self.warn_s).unwrap_or(Timestamp::MIN).max(earliest).min(due)
     }
 
     fn escalate_at(&self, due: Timestamp) -> Timestamp {
-        due.checked_add(self.escalate).unwrap_or(Timestamp::MAX)
+        later(due, self.escalate_s).unwrap_or(Timestamp::MAX)
     }
 
     /// Whether the last tick has passed a moment.

@@ -1,7 +1,7 @@
 //! The contact and account that a record is about: taken out of the state, changed, put back, timers filed.
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 use super::{Apply, Machine, Result, StepError};
 use crate::account::Account;
@@ -84,12 +84,12 @@ fn make_clock<'a>(
 ) -> Clock {
     let segments = &rules.lapse.segments;
     let by_segment = if segments.is_empty() { None } else { segment().and_then(|name| segments.get(name)) };
-    let seconds = |seconds: u64| SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+    let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     Clock {
         zone,
         months: by_segment.copied().unwrap_or(rules.lapse.months),
-        warn: seconds(rules.lapse.warn_s),
-        escalate: seconds(rules.lapse.escalate_s),
+        warn_s: seconds(rules.lapse.warn_s),
+        escalate_s: seconds(rules.lapse.escalate_s),
         tick,
         left_at: profile.filter(|_| is_contact).and_then(Profile::left_at),
         paused_until: profile.and_then(Profile::paused_until),
