@@ -285,8 +285,8 @@ pub(crate) struct AlertView<'a> {
 }
 
 impl AlertView<'_> {
-    /// Appends the alert; `context` appends further members.
-    pub fn write(&self, out: &mut Vec<u8>, context: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends the alert; `context` are further members, each with a comma before it.
+    pub fn write(&self, out: &mut Vec<u8>, context: &[u8]) {
         out.push(b'{');
         string_member(out, "id", self.id);
         string_member(out, "rule", self.who.rule(self.told.rule));
@@ -311,7 +311,7 @@ impl AlertView<'_> {
             plain_member(out, "backlog", true);
         }
         plain_member(out, "score", self.score);
-        context(out);
+        out.extend_from_slice(context);
         out.push(b'}');
     }
 }

@@ -97,7 +97,26 @@ fn make_clock<'a>(
     }
 }
 
-impl Subject<'_> {
+impl<'a> Subject<'a> {
+    fn new(who: Who<'a>, account: (Vec<u8>, Box<Account>), contact: (Vec<u8>, Box<Contact>)) -> Subject<'a> {
+        let ((account_key, account), (contact_key, contact)) = (account, contact);
+        let (account_change, contact_change, account_news, contact_news) = Default::default();
+        let (account_clock, contact_clock) = (None, None);
+        Subject {
+            who,
+            account,
+            contact,
+            contact_key,
+            account_key,
+            account_change,
+            contact_change,
+            account_news,
+            contact_news,
+            account_clock,
+            contact_clock,
+        }
+    }
+
     /// The clock of the contact.
     pub fn clock(&mut self, machine: &Machine) -> Clock {
         let (account, contact) = (&self.account.profile, &self.contact.profile);
@@ -139,21 +158,14 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let (account_key, contact_key) = (keys::account(who.account), keys::contact(who.account, who.contact));
         let account = self.state.take_account(&account_key).map_err(StepError::State)?.unwrap_or_default();
         let contact = self.state.take_contact(&contact_key).map_err(StepError::State)?.unwrap_or_default();
-        let (account_change, contact_change, account_news, contact_news) = Default::default();
-        let (account_clock, contact_clock) = (None, None);
-        Ok(Subject {
-            who,
-            account,
-            contact,
-            contact_key,
-            account_key,
-            account_change,
-            contact_change,
-            account_news,
-            contact_news,
-            account_clock,
-            contact_clock,
-        })
+        Ok(Subject::new(who, (account_key, account), (contact_key, contact)))
+    }
+
+    /// Takes an account out of the state, and nothing of what happened to it itself, which must not be changed.
+    pub fn load_account<'a>(&mut self, who: Who<'a>) -> Result<Subject<'a>, S> {
+        let (account_key, contact_key) = (keys::account(who.account), keys::contact(who.account, ""));
+        let account = self.state.take_account(&account_key).map_err(StepError::State)?.unwrap_or_default();
+        Ok(Subject::new(who, (account_key, account), (contact_key, Box::default())))
     }
 
     /// Puts a subject back, with its news told, its timers filed and its scores listed.

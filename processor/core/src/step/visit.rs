@@ -188,7 +188,8 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     fn fire(&mut self, key: Vec<u8>, record_key: &[u8]) -> Result<(), S> {
         let (account, contact) = keys::names(record_key)?;
         self.state.delete(key);
-        let mut subject = self.load(Who { account: &account, contact: &contact })?;
+        let who = Who { account: &account, contact: &contact };
+        let mut subject = if contact.is_empty() { self.load_account(who)? } else { self.load(who)? };
         if contact.is_empty() {
             self.fire_account(&mut subject)?;
         } else {
