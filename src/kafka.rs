@@ -93,16 +93,16 @@ fn missing<'c>(config: &'c Config, admin: &AdminClient<DefaultClientContext>) ->
     let mut missing = Vec::new();
     for topic in wanted(config) {
         match found(topic.name) {
-            Some(there) if topic.is_fixed && there.partitions().len() != topic.partitions as usize => bail!(
-                Misconfigured(format!(
+            Some(there) if topic.is_fixed && there.partitions().len() != topic.partitions as usize => {
+                bail!(Misconfigured(format!(
                     "topic {} has {} partitions, and the configuration says {}: an account's partition follows from their \
                      number, so it cannot be changed. Set [topics] partitions to {}, or name another topic",
                     topic.name,
                     there.partitions().len(),
                     topic.partitions,
                     there.partitions().len(),
-                ))
-            ),
+                )))
+            }
             Some(_) => {}
             None => missing.push(topic),
         }
@@ -116,7 +116,8 @@ fn create(runtime: &Runtime, admin: &AdminClient<DefaultClientContext>, topics: 
         .map(|topic| {
             // -1: as many copies as the cluster keeps of any topic.
             let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
-            let new = NewTopic::new(topic.name, partitions, TopicReplication::Fixed(-1)).set("cleanup.policy", topic.cleanup);
+            let new =
+                NewTopic::new(topic.name, partitions, TopicReplication::Fixed(-1)).set("cleanup.policy", topic.cleanup);
             topic.settings.iter().fold(new, |new, (key, value)| new.set(key, value))
         })
         .collect();

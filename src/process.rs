@@ -129,4 +129,3 @@ fn megabytes(dir: &std::path::Path) -> f64 {
     }
     bytes(dir) as f64 / BYTES_A_MB
 }
-

@@ -196,12 +196,10 @@ impl<'t> Table<'_, 't> {
                     if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
                 match value.get_ref() {
                     DeValue::Table(inner) => tables.push((name, inner)),
-                    leaf => {
-                        match judge(&name, leaf) {
-                            Ok(value) => drop(leaves.insert(name, value)),
-                            Err(what) => self.note(value.span().start, join(&self.path, &name), what),
-                        }
-                    }
+                    leaf => match judge(&name, leaf) {
+                        Ok(value) => drop(leaves.insert(name, value)),
+                        Err(what) => self.note(value.span().start, join(&self.path, &name), what),
+                    },
                 }
             }
         }

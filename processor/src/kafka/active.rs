@@ -12,9 +12,9 @@ use touchline_core::record::Record;
 use touchline_core::step::{Step, StepError};
 
 use super::position::{Position, Stand};
+use crate::StoreError;
 use crate::partition::Partition;
 use crate::store::Durability;
-use crate::StoreError;
 
 /// Messages that may wait while a record takes its slices; then no more are fetched for the partition.
 pub(super) const BACKLOG: usize = 2_000;

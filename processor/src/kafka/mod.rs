@@ -35,10 +35,10 @@ use tracing::{info, warn};
 use crate::metrics::Metrics;
 use crate::options::Memory;
 use crate::worker::{Progress, Settings};
+use client::Member;
 pub use error::ProcessError;
 pub use instance::Instance;
 pub use position::{Committed, ForeignOffset, Position, Stand};
-use client::Member;
 use worker::Worker;
 
 /// Between two looks at how far the group has come.

@@ -1,9 +1,9 @@
 //! Partitions are opened on a thread of their own: it may take a minute, and the worker must go on polling.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{info, warn};
 
+use super::Config;
 use super::active::Active;
 use super::client::Member;
 use super::error::ProcessError;
 use super::position::{Committed, Position, Stand};
-use super::Config;
-use crate::partition::Partition;
 use crate::Store;
+use crate::partition::Partition;
 
 /// For an answer from the broker; then it is asked again.
 const ASK: Duration = Duration::from_secs(5);
@@ -93,8 +93,8 @@ fn open(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Box<
     let was_clean = store.reopen()?;
     let stand = match store.position()? {
         Some(bytes) => {
-            let stand = Stand::decode(&bytes)
-                .map_err(|source| ProcessError::Position { path: path.clone(), source })?;
+            let stand =
+                Stand::decode(&bytes).map_err(|source| ProcessError::Position { path: path.clone(), source })?;
             Some(same_log(stand, config, &log, &path)?)
         }
         None => None,

@@ -69,7 +69,11 @@ fn abort(producer: &BaseProducer, error: KafkaError) -> Failure {
         // It did not come to the commit.
         _ => true,
     };
-    if is_known && producer.abort_transaction(PATIENCE).is_ok() { Failure::Aborted(error) } else { Failure::Doubt(error) }
+    if is_known && producer.abort_transaction(PATIENCE).is_ok() {
+        Failure::Aborted(error)
+    } else {
+        Failure::Doubt(error)
+    }
 }
 
 fn send(producer: &BaseProducer, topics: &Topics, output: Output<'_>, deadline: Instant) -> Result<(), KafkaError> {
@@ -83,7 +87,9 @@ fn send(producer: &BaseProducer, topics: &Topics, output: Output<'_>, deadline: 
     loop {
         record = match producer.send(record) {
             Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) if Instant::now() < deadline => record,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) if Instant::now() < deadline => {
+                record
+            }
             Err((error, _)) => return Err(error),
         };
         producer.poll(ROOM);

@@ -246,9 +246,10 @@ impl Worker {
         let list = one(&self.config.topics.events, active.number, Some(active.stand.position.offset))?;
         let deadline = Instant::now() + SEEK;
         loop {
-            let sought = self.member.seek_partitions(list.clone(), SEEK).and_then(|done| {
-                done.elements().iter().try_for_each(|element| element.error())
-            });
+            let sought = self
+                .member
+                .seek_partitions(list.clone(), SEEK)
+                .and_then(|done| done.elements().iter().try_for_each(|element| element.error()));
             match sought {
                 Ok(()) => return Ok(()),
                 // Just after an assignment the partition is not ready to be moved.
