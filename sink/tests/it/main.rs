@@ -7,4 +7,5 @@ mod dispatcher;
 mod file;
 mod kafka;
 mod kit;
+mod postgres;
 mod webhook;
