@@ -7,5 +7,8 @@ mod dispatcher;
 mod file;
 mod kafka;
 mod kit;
+<<<<<<< HEAD
 mod postgres;
+=======
+>>>>>>> 00cb9909029c40ebd8e30e5afae910f176c85285
 mod webhook;
