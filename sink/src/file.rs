@@ -8,8 +8,7 @@
 //!
 //! The files are a function of the changes alone: however these were cut into batches, and wherever the process was
 //! killed between, another run ends with the same bytes as one that was never disturbed. (Lines of different lanes are
-//! appended as they arrive.) `.index` beside them, a small
-//! RocksDB, is what makes it so:
+//! appended as they arrive.) `.index` beside them, a small RocksDB, is what makes it so:
 //! - One atomic write, synced, stores a batch's rows, its lane's cursor, and how long the appended files are by then.
 //!   Their lines were synced before; what a crash left behind the recorded length is cut off when the directory is
 //!   opened. The last sequence of the lane in them is recorded as well: a feed that repeats itself adds no line twice.

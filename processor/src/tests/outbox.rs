@@ -318,3 +318,20 @@ proptest! {
         prop_assert!(problems.is_empty(), "{problems:?}");
     }
 }
+
+#[test]
+fn what_a_sink_does_not_keep_itself_is_remembered() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let outbox = store.outbox();
+    outbox.remember("one", b"first").unwrap();
+    outbox.remember("one", b"second").unwrap();
+    outbox.remember("on", b"other").unwrap();
+    drop(store);
+    let mut store = open(dir.path());
+    let remembered = |name| store.outbox().remembered(name).unwrap();
+    assert_eq!(remembered("one").as_deref(), Some(&b"second"[..]));
+    assert_eq!(remembered("on").as_deref(), Some(&b"other"[..]));
+    assert_eq!(remembered("o"), None);
+    assert!(store.verify().unwrap().problems.is_empty());
+}
