@@ -6,3 +6,4 @@ mod crash;
 mod dispatcher;
 mod file;
 mod kit;
+mod postgres;
