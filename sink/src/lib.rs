@@ -5,11 +5,15 @@
 //! its own, so that no sink waits for another: its own cursors, its own retries, its own lag. A sink stores a batch and the
 //! cursor behind it together, which makes delivery effectively once; or it delivers at least once, and the feed remembers
 <<<<<<< HEAD
+<<<<<<< HEAD
 //! how far it has come. How it does so is all that it has to know. There is one file a sink: [`mod@file`], [`postgres`].
 =======
 //! how far it has come. How it does so is all that it has to know. There is one file a sink:
 //! [`mod@file`], [`mod@webhook`].
 >>>>>>> 00cb9909029c40ebd8e30e5afae910f176c85285
+=======
+//! how far it has come. How it does so is all that it has to know. There is one file a sink: [`mod@file`], [`postgres`].
+>>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 
 mod dispatcher;
 mod feed;

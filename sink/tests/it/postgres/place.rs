@@ -1,5 +1,10 @@
 //! A database of a test's own, and what is in it.
 
+<<<<<<< HEAD
+=======
+use std::time::{Duration, Instant};
+
+>>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 use tokio_postgres::{Client, NoTls};
 use touchline_harness::Postgres;
 use touchline_sink::postgres::{PostgresConfig, PostgresSink};
@@ -56,6 +61,19 @@ pub async fn connect(url: &str) -> Client {
     client
 }
 
+<<<<<<< HEAD
+=======
+/// Waits until so many sessions of the database wait for a lock, in statements that begin so.
+pub async fn waiting(place: &Place, sessions: usize, statement: &str) {
+    let sql = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() \
+               and starts_with(query, $1)";
+    let (client, start) = (connect(&place.url).await, Instant::now());
+    while client.query(sql, &[&statement]).await.unwrap().len() < sessions {
+        assert!(start.elapsed() < Duration::from_secs(20), "{sessions} do not wait: {statement}");
+    }
+}
+
+>>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 pub fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }

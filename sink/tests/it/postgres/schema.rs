@@ -8,11 +8,16 @@ use touchline_sink::{Lane, Sink, SinkError};
 
 use super::changes::fact;
 use super::faults::chain;
+<<<<<<< HEAD
 use super::place::{Place, block_on, deliver};
+=======
+use super::place::{Place, block_on, connect, deliver, waiting};
+>>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 use crate::kit::lane;
 
 #[test]
 fn many_that_start_at_once_make_one_schema() {
+<<<<<<< HEAD
     let place = Place::new();
     let claims = || {
         std::thread::scope(|scope| {
@@ -28,6 +33,31 @@ fn many_that_start_at_once_make_one_schema() {
     claims();
     assert_eq!(place.ask("select version, name, applied_at from migrations order by version"), applied);
     assert_eq!(place.ask("select sum(epoch) from cursors"), ["16"]);
+=======
+    const SINKS: usize = 8;
+    let place = Place::new();
+    block_on(async {
+        // Holds all of them up until each has found that there is no schema.
+        let client = connect(&place.url).await;
+        client.batch_execute("begin; create schema touchline").await.unwrap();
+        let claim = |number| {
+            let mut sink = place.sink();
+            tokio::spawn(async move { sink.claim(&lane(number)).await })
+        };
+        let claims: Vec<_> = (0..SINKS).map(claim).collect();
+        waiting(&place, SINKS, "").await;
+        client.batch_execute("rollback").await.unwrap();
+        for claim in claims {
+            claim.await.unwrap().unwrap();
+        }
+    });
+    let recorded = "select version, name, applied_at from migrations order by version";
+    let applied = place.ask(recorded);
+    assert_eq!(applied.len(), 2, "{applied:?}");
+    block_on(async { place.sink().claim(&lane(0)).await.unwrap() });
+    assert_eq!(place.ask(recorded), applied);
+    assert_eq!(place.ask("select sum(epoch) from cursors"), ["9"]);
+>>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 }
 
 #[test]
