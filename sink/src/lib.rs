@@ -4,16 +4,8 @@
 //! processor is one lane, a partition in Kafka is another. The [`Dispatcher`] carries them to each [`Sink`] on a thread of
 //! its own, so that no sink waits for another: its own cursors, its own retries, its own lag. A sink stores a batch and the
 //! cursor behind it together, which makes delivery effectively once; or it delivers at least once, and the feed remembers
-<<<<<<< HEAD
-<<<<<<< HEAD
-//! how far it has come. How it does so is all that it has to know. There is one file a sink: [`mod@file`], [`postgres`].
-=======
-//! how far it has come. How it does so is all that it has to know. There is one file a sink:
-//! [`mod@file`], [`mod@webhook`].
->>>>>>> 00cb9909029c40ebd8e30e5afae910f176c85285
-=======
-//! how far it has come. How it does so is all that it has to know. There is one file a sink: [`mod@file`], [`postgres`].
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
+//! how far it has come. How it does so is all that it has to know. There is one file a sink: [`mod@file`],
+//! [`mod@postgres`], [`mod@webhook`].
 
 mod dispatcher;
 mod feed;

@@ -10,25 +10,6 @@
 //! A batch is one transaction: its rows and the cursor behind them, or nothing. That makes delivery effectively once:
 //! - *One owner.* Claiming a lane raises its epoch. A transaction first locks the lane's row, and if the epoch there is
 //!   not its own, it changes nothing and [another has taken over](SinkError::Lost).
-<<<<<<< HEAD
-//! - *COMMIT without an answer.* The next attempt reads the cursor, which waits for the transaction to end whichever way,
-//!   and sends the batch again only if it is not there.
-//! - *Newer stands.* A row is only overwritten by one of the same or a higher version (alerts: sequence), so that the
-//!   rows are the same however lanes interleave and batches are cut.
-//! - *Tombstones* carry a key and no version, and leave nothing behind, since a key may name a person who wishes to be
-//!   forgotten. What keeps an older version from coming back is order: a key's changes all come in one lane, a lane's in
-//!   order, and nothing from before the cursor comes again without what followed it. So no lane may be read by two feeds
-//!   that disagree, and a schema that an outbox has filled is refused to any other lane of the sink.
-//!
-//! What a row's data causes (a check that somebody has added, a number that `jsonb` refuses) is found out by halving the
-//! batch; what can be seen without asking the server (a NUL character, which no text in PostgreSQL can have) is rejected
-//! at once. Both become dead letters.
-//!
-//! Rows are sent as one array of texts a column, to `insert … select … from unnest(…) on conflict`. Measured with 4,096
-//! facts a batch and all indexes, for each second of the server's CPU: 68,000 rows are inserted and 57,000 updated, 37
-//! columns each. `copy` into a temporary table does 73,000 and 59,000, needs a privilege more, and three round trips where
-//! few changes come at once.
-=======
 //! - *COMMIT without an answer.* The next attempt reads the cursor, which waits for the transaction to end whichever
 //!   way, and sends the batch again only if it is not there.
 //! - *Newer stands.* A row is only overwritten by one of the same or a higher version (alerts: sequence), so that the
@@ -46,7 +27,6 @@
 //! facts a batch and all indexes, for each second of the server's CPU: 68,000 rows are inserted and 57,000 updated, 37
 //! columns each. `copy` into a temporary table does 73,000 and 59,000, needs a privilege more, and three round trips
 //! where few changes come at once.
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 
 mod address;
 mod connection;
@@ -133,11 +113,7 @@ impl PostgresSink {
                                      has_database_privilege(current_database(), 'create')), \
                             coalesce((select ssl from pg_catalog.pg_stat_ssl where pid = pg_backend_pid()), false)";
         let refused = PostgresError::statement("tell about itself");
-<<<<<<< HEAD
-        let client = connection::log_in(&self.address, &self.schema).await?;
-=======
         let (client, _) = connection::log_in(&self.address, &self.schema).await?;
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
         let pending = migrate::pending(&client, &self.schema).await?.len();
         let row = client.query_one(LOOK, &[&self.schema.name()]).await.map_err(&refused)?;
         let read = || {
@@ -205,15 +181,10 @@ impl Sink for PostgresSink {
             match stored {
                 Ok(stored) => stored?,
                 Err(_) => {
-<<<<<<< HEAD
-                    // What it is busy with ends by its own time limit.
-                    self.connection = None;
-=======
                     // What the server is busy with ends by its own time limit.
                     if let Some(connection) = self.connection.take() {
                         connection.abandon();
                     }
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
                     let seconds = DELIVER_WITHIN.as_secs();
                     Err(PostgresError::Silent { at: self.address.to_string(), seconds })?;
                 }

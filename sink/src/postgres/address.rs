@@ -70,13 +70,8 @@ impl Address {
         // What the parser says of a wrong URL may repeat a piece of a password: a `?` in one begins the parameters.
         let mut parsed: Config = url.rest.parse().map_err(|_| {
             PostgresError::Url(
-<<<<<<< HEAD
-                "cannot be read: it must be like postgresql://user@host:5432/database?sslmode=verify-full, with %-escapes for \
-                 special characters, and with no parameters but those of libpq"
-=======
                 "cannot be read: it must be like postgresql://user@host:5432/database?sslmode=verify-full, with \
                  %-escapes for special characters, and with no parameters but those of libpq"
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
                     .to_owned(),
             )
         })?;

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-<<<<<<< HEAD
-=======
 use tokio::task::AbortHandle;
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 use tokio::time;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement, Transaction};
@@ -26,12 +23,8 @@ const OPEN_WITHIN: Duration = Duration::from_secs(15);
 /// Times are read and written in UTC, and what is committed is durable, whatever the server's defaults are.
 const SETTINGS: &str = "set statement_timeout = '20s'; set lock_timeout = '10s'; \
                         set idle_in_transaction_session_timeout = '30s'; set timezone = 'UTC'; \
-<<<<<<< HEAD
-                        select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'";
-=======
                         select set_config('synchronous_commit', 'on', false) \
                         where current_setting('synchronous_commit') = 'off'";
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 
 /// Raises the epoch, once a transaction of the epoch before has ended.
 const CLAIM: &str = "insert into cursors as held (sink, lane, epoch, claimed_at) values ($1, $2, 1, now()) \
@@ -49,10 +42,7 @@ const CHECK: &str = "select cursor from cursors where sink = $1 and lane = $2 an
 /// A session.
 pub struct Connection {
     client: Client,
-<<<<<<< HEAD
-=======
     socket: AbortHandle,
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     fence: Statement,
     /// Those of each table, in the order of [`TABLES`].
     tables: Vec<TableStatements>,
@@ -72,21 +62,13 @@ pub struct Claim<'a> {
 }
 
 /// Logs in. Nothing has been read or written when it returns.
-<<<<<<< HEAD
-pub async fn log_in(address: &Address, schema: &Schema) -> Result<Client, PostgresError> {
-=======
 pub async fn log_in(address: &Address, schema: &Schema) -> Result<(Client, AbortHandle), PostgresError> {
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     let silent = |_| PostgresError::Silent { at: address.to_string(), seconds: OPEN_WITHIN.as_secs() };
     let failed = |error| PostgresError::connect(&address.to_string(), error);
     let opened = async {
         let (client, socket) = address.config().connect(address.tls()).await?;
         let at = address.to_string();
-<<<<<<< HEAD
-        tokio::spawn(async move {
-=======
         let socket = tokio::spawn(async move {
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
             // Whoever waits for an answer learns only that there is none.
             if let Err(error) = socket.await {
                 warn!(at, reason = %Cause::new(error), "the connection to PostgreSQL has ended");
@@ -95,11 +77,7 @@ pub async fn log_in(address: &Address, schema: &Schema) -> Result<(Client, Abort
         client.batch_execute(SETTINGS).await?;
         // Temporary objects last: nobody else's can be taken for ours.
         client.batch_execute(&format!("set search_path = {}, pg_temp", schema.quoted())).await?;
-<<<<<<< HEAD
-        Ok(client)
-=======
         Ok((client, socket.abort_handle()))
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     };
     time::timeout(OPEN_WITHIN, opened).await.map_err(silent)?.map_err(failed)
 }
@@ -107,11 +85,7 @@ pub async fn log_in(address: &Address, schema: &Schema) -> Result<(Client, Abort
 impl Connection {
     /// Logs in, brings the schema up to date and prepares.
     pub async fn open(address: &Address, schema: &Schema) -> Result<Connection, PostgresError> {
-<<<<<<< HEAD
-        let mut client = log_in(address, schema).await?;
-=======
         let (mut client, socket) = log_in(address, schema).await?;
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
         let migrations = migrate::bring_up(&mut client, schema).await?;
         if migrations > 0 {
             info!(%schema, migrations, at = %address, "the schema has been brought up to date");
@@ -124,11 +98,7 @@ impl Connection {
             let upsert = client.prepare(&table.upsert()).await.map_err(&refused)?;
             tables.push(TableStatements { delete, upsert });
         }
-<<<<<<< HEAD
-        Ok(Connection { client, fence, tables })
-=======
         Ok(Connection { client, socket, fence, tables })
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     }
 
     /// Whether it has ended.
@@ -136,14 +106,11 @@ impl Connection {
         self.client.is_closed()
     }
 
-<<<<<<< HEAD
-=======
     /// Ends it without waiting for the server, which may never answer.
     pub fn abandon(self) {
         self.socket.abort();
     }
 
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     /// Takes a lane over for a sink: the epoch from here on, and the cursor.
     pub async fn claim(
         &mut self,

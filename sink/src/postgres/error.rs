@@ -3,11 +3,7 @@
 use std::fmt;
 use std::io;
 
-<<<<<<< HEAD
-use tokio_postgres::error::{DbError, SqlState};
-=======
 use tokio_postgres::error::{DbError, Severity, SqlState};
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 
 use crate::sink::{Lane, SinkError};
 
@@ -19,13 +15,8 @@ pub enum PostgresError {
     Url(String),
     /// The schema's name cannot be used.
     #[error(
-<<<<<<< HEAD
-        "`schema` of a PostgreSQL sink is {0:?}: it must be up to 63 lower-case letters, digits and underscores, not begin \
-         with a digit or `pg_`, and not be information_schema"
-=======
         "`schema` of a PostgreSQL sink is {0:?}: it must be up to 63 lower-case letters, digits and underscores, not \
          begin with a digit or `pg_`, and not be information_schema"
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     )]
     Schema(String),
     /// The certificate that the server's must be signed by.
@@ -72,13 +63,8 @@ pub enum PostgresError {
     },
     /// The database is ahead of this program.
     #[error(
-<<<<<<< HEAD
-        "schema {schema} was brought to version {found} by a newer touchline ({by}), and this one knows version {known}: run \
-         that touchline or a newer one, or give this one a schema of its own"
-=======
         "schema {schema} was brought to version {found} by a newer touchline ({by}), and this one knows version \
          {known}: run that touchline or a newer one, or give this one a schema of its own"
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     )]
     Newer {
         /// The schema.
@@ -92,13 +78,8 @@ pub enum PostgresError {
     },
     /// A migration has been applied that is not the one of this program.
     #[error(
-<<<<<<< HEAD
-        "schema {schema} was made by another touchline: migration {version} is not this one's; run the touchline that made \
-         it, or give this one a schema of its own"
-=======
         "schema {schema} was made by another touchline: migration {version} is not this one's; run the touchline that \
          made it, or give this one a schema of its own"
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     )]
     Foreign {
         /// The schema.
@@ -108,13 +89,8 @@ pub enum PostgresError {
     },
     /// The rows in the schema are of something else.
     #[error(
-<<<<<<< HEAD
-        "sink {sink} has filled schema {schema} from {other}, and cannot fill it from {lane} as well: versions of different \
-         states do not compare; give this one a schema of its own, or drop that one (drop schema {schema} cascade)"
-=======
         "sink {sink} has filled schema {schema} from {other}, and cannot fill it from {lane} as well: versions of \
          different states do not compare; give this one a schema of its own, or drop that one (drop schema {schema} cascade)"
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     )]
     OtherFeed {
         /// The sink.
@@ -203,11 +179,7 @@ impl Cause {
 
     /// Whether the server has said that it did not do what it was asked, and has stayed.
     pub fn is_refusal(&self) -> bool {
-<<<<<<< HEAD
-        self.error.as_db_error().is_some_and(|refusal| refusal.severity() == "ERROR")
-=======
         self.error.as_db_error().is_some_and(|refusal| refusal.parsed_severity() == Some(Severity::Error))
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     }
 
     fn class(&self) -> Class {
@@ -247,13 +219,8 @@ fn class_of(state: &SqlState) -> Class {
         // What a trigger raises, to refuse a row.
         "P0001" => Class::Row,
         "42501" => Class::Fatal(
-<<<<<<< HEAD
-            "grant the role what it needs: `create` on the database, or a schema that it owns; for reading and writing alone, \
-             `usage` on the schema and `select, insert, update, delete` on its tables",
-=======
             "grant the role what it needs: `create` on the database, or a schema that it owns; for reading and writing \
              alone, `usage` on the schema and `select, insert, update, delete` on its tables",
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
         ),
         "3D000" => Class::Fatal("create the database, or correct `url`"),
         _ if class == "28" => Class::Fatal("correct the user in `url`, `password`, or pg_hba.conf"),
@@ -272,12 +239,8 @@ impl PostgresError {
         PostgresError::Connect { at: at.to_owned(), advice: source.advice(), source }
     }
 
-<<<<<<< HEAD
-    /// Whether a COMMIT that ended so may have been carried out: anything but a refusal by a server that is still there.
-=======
     /// Whether a COMMIT that ended so may have been carried out: after anything but a refusal by a server that has
     /// stayed.
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     pub(super) fn is_ambiguous(&self) -> bool {
         !matches!(self, PostgresError::Statement { source, .. } if source.is_refusal())
     }

@@ -27,12 +27,8 @@ macro_rules! migrations {
 static MIGRATIONS: &[Migration] = migrations!["0001_tables", "0002_views"];
 
 const CREATE_MIGRATIONS: &str = "create table if not exists migrations (version integer primary key, \
-<<<<<<< HEAD
-                                 name text not null, checksum text not null, applied_at timestamptz not null, applied_by text not null)";
-=======
                                  name text not null, checksum text not null, applied_at timestamptz not null, \
                                  applied_by text not null)";
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 /// An index on a large table takes its time, and nobody works on it meanwhile.
 const WITHOUT_LIMIT: &str = "set local statement_timeout = 0";
 

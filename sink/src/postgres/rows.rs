@@ -1,14 +1,8 @@
 //! What a batch is in rows. Pure.
 //!
-<<<<<<< HEAD
-//! The changes of a batch are collapsed to the newest of each key, and sorted by it: a transaction writes a row once, and
-//! two transactions come to rows that both write in the same order. Collapsing loses nothing: applying the changes one by
-//! one would end with the same rows, whatever is stored already.
-=======
 //! The changes of a batch are collapsed to the newest of each key, and sorted by it: a transaction writes a row once,
 //! and two transactions come to rows that both write in the same order. Collapsing loses nothing: applying the changes
 //! one by one would end with the same rows, whatever is stored already.
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

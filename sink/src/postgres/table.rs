@@ -175,13 +175,8 @@ pub static FACTS: Table = Table {
 pub static TABLES: [&Table; 4] = [&ALERT_CHANGES, &ALERTS, &FACTS, &SCORES];
 
 impl Table {
-<<<<<<< HEAD
-    /// Writes rows, given as one array of texts a column in the order of the columns, sorted by key: those that are new,
-    /// and over older ones. What is there already is left alone.
-=======
     /// Writes rows, given as one array of texts a column in the order of the columns, sorted by key: those that are
     /// new, and over older ones. What is there already is left alone.
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
     pub fn upsert(&self) -> String {
         let listed = |prefix: &str, suffix: fn(&Column) -> String| {
             let items = self.columns.iter().map(|column| format!("{prefix}\"{}\"{}", column.name, suffix(column)));

@@ -14,11 +14,7 @@ use touchline_sink::postgres::PostgresSink;
 use touchline_sink::{Change, Delivered, End, Outcome, Route, Sink, SinkError, Start};
 
 use super::changes::{fact, tombstone};
-<<<<<<< HEAD
-use super::place::{Place, batch, block_on, config, connect, deliver};
-=======
 use super::place::{Place, batch, block_on, config, connect, deliver, waiting};
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 use crate::kit::{Script, cursor_at, eventually, lane, start};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -248,16 +244,7 @@ fn whoever_claims_a_lane_last_has_it() {
             .await
             .unwrap();
         let claim = tokio::spawn(async move { old.claim(&lane(0)).await });
-<<<<<<< HEAD
-        let waiting = "select from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into cursors%' \
-                       and datname = current_database()";
-        let watcher = connect(&place.url).await;
-        while watcher.query(waiting, &[]).await.unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-=======
         waiting(&place, 1, "insert into cursors").await;
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
         client.batch_execute("commit").await.unwrap();
         assert_eq!(claim.await.unwrap().unwrap(), Start::At(Some(touchline_sink::Cursor::new(*b"\x07"))));
         assert_eq!(told(new.deliver(&lane(0), &batch(&[], 9)).await).0, "lost");

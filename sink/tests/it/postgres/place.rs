@@ -1,10 +1,7 @@
 //! A database of a test's own, and what is in it.
 
-<<<<<<< HEAD
-=======
 use std::time::{Duration, Instant};
 
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 use tokio_postgres::{Client, NoTls};
 use touchline_harness::Postgres;
 use touchline_sink::postgres::{PostgresConfig, PostgresSink};
@@ -61,8 +58,6 @@ pub async fn connect(url: &str) -> Client {
     client
 }
 
-<<<<<<< HEAD
-=======
 /// Waits until so many sessions of the database wait for a lock, in statements that begin so.
 pub async fn waiting(place: &Place, sessions: usize, statement: &str) {
     let sql = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() \
@@ -73,7 +68,6 @@ pub async fn waiting(place: &Place, sessions: usize, statement: &str) {
     }
 }
 
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 pub fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }

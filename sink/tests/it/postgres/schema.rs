@@ -8,32 +8,11 @@ use touchline_sink::{Lane, Sink, SinkError};
 
 use super::changes::fact;
 use super::faults::chain;
-<<<<<<< HEAD
-use super::place::{Place, block_on, deliver};
-=======
 use super::place::{Place, block_on, connect, deliver, waiting};
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 use crate::kit::lane;
 
 #[test]
 fn many_that_start_at_once_make_one_schema() {
-<<<<<<< HEAD
-    let place = Place::new();
-    let claims = || {
-        std::thread::scope(|scope| {
-            for number in 0..8 {
-                let place = &place;
-                scope.spawn(move || block_on(place.sink().claim(&lane(number))).unwrap());
-            }
-        });
-    };
-    claims();
-    let applied = place.ask("select version, name, applied_at from migrations order by version");
-    assert_eq!(applied.len(), 2, "{applied:?}");
-    claims();
-    assert_eq!(place.ask("select version, name, applied_at from migrations order by version"), applied);
-    assert_eq!(place.ask("select sum(epoch) from cursors"), ["16"]);
-=======
     const SINKS: usize = 8;
     let place = Place::new();
     block_on(async {
@@ -57,7 +36,6 @@ fn many_that_start_at_once_make_one_schema() {
     block_on(async { place.sink().claim(&lane(0)).await.unwrap() });
     assert_eq!(place.ask(recorded), applied);
     assert_eq!(place.ask("select sum(epoch) from cursors"), ["9"]);
->>>>>>> d110a91e4955f1a2a020cd038d0f28f493451986
 }
 
 #[test]
