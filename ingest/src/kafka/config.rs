@@ -157,6 +157,13 @@ impl Config {
         with(&self.client, &[&CLIENT_DEFAULTS, &PRODUCER_DEFAULTS], &PRODUCER)
     }
 
+    /// For what was refused in a batch: topics limit those, and not records.
+    pub(super) fn single_producer(&self) -> ClientConfig {
+        let mut client = self.event_producer();
+        client.set("batch.num.messages", "1");
+        client
+    }
+
     /// For `progress`, ticks and rules: few, and each waited for.
     pub(super) fn control_producer(&self) -> ClientConfig {
         let mut client = with(&self.client, &[&CLIENT_DEFAULTS], &PRODUCER);

@@ -58,9 +58,11 @@ pub(super) struct Ticket {
     number: u64,
     offset: i64,
     bytes: usize,
+    /// Whether it was sent as a batch of its own.
+    pub(super) is_alone: bool,
 }
 
-/// An output that its topic does not take, for its size.
+/// An output that its topic does not take, for its size or for that of its batch.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) ticket: Box<Ticket>,
@@ -86,7 +88,7 @@ impl Flights {
             queue.flights.push_back(Flight { offset, has_landed: false });
             queue.first + queue.flights.len() as u64 - 1
         });
-        Box::new(Ticket { stint, number, offset, bytes })
+        Box::new(Ticket { stint, number, offset, bytes, is_alone: false })
     }
 
     /// An output is durable, or matters no more.

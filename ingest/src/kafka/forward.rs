@@ -76,16 +76,20 @@ pub(super) struct Forwarder<'a> {
     config: &'a Config,
     metrics: &'a Metrics,
     decoder: Decoder,
-    producer: ThreadedProducer<Context<Arc<Flights>>>,
+    producer: Sender,
+    /// For what a topic has refused, once it has refused something.
+    single: Option<Sender>,
     flights: Arc<Flights>,
     value: Vec<u8>,
 }
+
+type Sender = ThreadedProducer<Context<Arc<Flights>>>;
 
 impl<'a> Forwarder<'a> {
     pub(super) fn new(config: &'a Config, metrics: &'a Metrics, flights: Arc<Flights>) -> Result<Self, Failure> {
         let context = Context(Arc::clone(&flights));
         let producer = config.event_producer().create_with_context(context).map_err(Failure::Client)?;
-        Ok(Forwarder { config, metrics, decoder: config.decoder(), producer, flights, value: Vec::new() })
+        Ok(Forwarder { config, metrics, decoder: config.decoder(), producer, single: None, flights, value: Vec::new() })
     }
 
     /// Takes one record of the source of this index.
@@ -137,9 +141,9 @@ impl<'a> Forwarder<'a> {
     ///
     /// # Errors
     /// The broker will never take what was sent. All that is not committed has to be read again.
-    pub(super) fn serve(&self) -> Result<(), Failure> {
+    pub(super) fn serve(&mut self) -> Result<(), Failure> {
         for refused in self.flights.take_refused() {
-            self.bury(refused)?;
+            self.send_alone(refused)?;
         }
         match self.flights.failure() {
             Some(error) => Err(Failure::Write { topic: self.config.topics.events.clone(), error }),
@@ -149,14 +153,31 @@ impl<'a> Forwarder<'a> {
 }
 
 impl Forwarder<'_> {
-    fn bury(&self, refused: Refused) -> Result<(), Failure> {
+    /// Sends again what was refused: as it is in a batch of its own, then as a dead letter, then with less of its bytes.
+    fn send_alone(&mut self, refused: Refused) -> Result<(), Failure> {
+        let single = match self.single.take() {
+            Some(single) => single,
+            None => {
+                let context = Context(Arc::clone(&self.flights));
+                self.config.single_producer().create_with_context(context).map_err(Failure::Client)?
+            }
+        };
+        let sent = self.bury(&single, refused);
+        self.single = Some(single);
+        sent
+    }
+
+    fn bury(&self, single: &Sender, refused: Refused) -> Result<(), Failure> {
         let dead_letters = &self.config.topics.dead_letters;
-        let Refused { ticket, topic, key, value, headers } = refused;
+        let Refused { mut ticket, topic, key, value, headers } = refused;
+        if !std::mem::replace(&mut ticket.is_alone, true) {
+            return send(single, &topic, &key, &value, headers, ticket);
+        }
         if topic == *dead_letters {
             let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
             let value = Letter::shorten(&value, REFUSED_RAW_BYTES).ok_or(Failure::Write { topic, error })?;
             warn!(topic = %dead_letters, "a dead letter lost most of its bytes: the topic takes no larger records");
-            return send(&self.producer, dead_letters, &key, &value, headers, ticket);
+            return send(single, dead_letters, &key, &value, headers, ticket);
         }
         let Some((origin, partition, offset)) = self.flights.origin(&ticket) else {
             // Whoever has the partition now reads the record again.
@@ -170,12 +191,12 @@ impl Forwarder<'_> {
         self.metrics.dead_letter("refused");
         let letter = Letter { topic: &origin, partition, offset, n: 0, error: &error, raw: &value };
         let headers = Some(letter.headers(headers.unwrap_or_default()));
-        send(&self.producer, dead_letters, letter.key().as_bytes(), &letter.value(), headers, ticket)
+        send(single, dead_letters, letter.key().as_bytes(), &letter.value(), headers, ticket)
     }
 }
 
 fn send(
-    producer: &ThreadedProducer<Context<Arc<Flights>>>,
+    producer: &Sender,
     topic: &str,
     key: &[u8],
     value: &[u8],

@@ -26,16 +26,16 @@ fn are_all_in(corridor: &Corridor<'_>, ids: usize) {
 
 #[test]
 fn a_process_that_is_killed_loses_nothing() {
-    const IDS: usize = 60_000;
+    const IDS: usize = 200_000;
     let corridor = Corridor::new(Kafka::shared());
     corridor.source("crm", 4);
     produce(&corridor, "crm", 4, 0..IDS);
     for _ in 0..2 {
-        let seen = corridor.log().events().len();
-        let mut child = spawn(&corridor);
-        eventually(WITHIN, "it has written something", || corridor.log().events().values().sum::<usize>() > seen);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let before = corridor.written();
+        let child = spawn(&corridor);
+        // More than ticks and rules.
+        eventually(WITHIN, "it has written something", || corridor.written() > before + 1_000);
+        drop(child);
     }
     let process = Process::start(corridor.config("a", &["crm"]));
     process.is_in_time();
@@ -60,6 +60,11 @@ fn a_process_to_be_killed() {
         return;
     };
     let (bootstrap, prefix) = corridor.split_once(' ').unwrap();
+    // It does not outlive who started it.
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(1);
+    });
     let stop = std::sync::atomic::AtomicBool::new(false);
     let config = super::kit::config_of(bootstrap, prefix, "a", &["crm"]);
     touchline_ingest::kafka::run(&config, &prometheus::Registry::new(), &stop).unwrap();
@@ -67,14 +72,25 @@ fn a_process_to_be_killed() {
 
 const NAME: &str = "kafka::faults::a_process_to_be_killed";
 
-fn spawn(corridor: &Corridor<'_>) -> Child {
+/// A process that is killed when this is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn spawn(corridor: &Corridor<'_>) -> Killed {
     let bootstrap = corridor.kafka.client().get("bootstrap.servers").unwrap().to_owned();
-    Command::new(std::env::current_exe().unwrap())
+    let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", NAME, "--nocapture"])
         .env(CORRIDOR, format!("{bootstrap} {}", corridor.prefix))
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .spawn();
+    Killed(child.unwrap())
 }
 
 #[test]
@@ -88,7 +104,7 @@ fn partitions_move_and_nothing_is_lost() {
     let two = Process::start(corridor.config("b", &["crm"]));
     produce(&corridor, "crm", 4, 1_000..2_000);
     eventually(WITHIN, "the second one reads", || {
-        corridor.produce("crm", 3, "more");
+        (0..4).for_each(|partition| corridor.produce("crm", partition, "more"));
         two.metric("touchline_ingest_records_total", Some("event")) > Some(0.0)
     });
     produce(&corridor, "crm", 4, 2_000..3_000);
