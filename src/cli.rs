@@ -13,6 +13,8 @@ use rdkafka::ClientConfig;
 use touchline_ingest::Format;
 
 use crate::report::{counted, grouped};
+use crate::stages::{self, Stages};
+use crate::telemetry::LogFormat;
 use crate::{config, generate, kafka, process, replay, state, telemetry};
 
 /// The command was typed wrongly (sysexits' EX_USAGE).
@@ -26,16 +28,41 @@ const CONFIG: u8 = 78;
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
+    /// How logs are written, on standard error. TOUCHLINE_LOG says which: warn, info, touchline_processor=debug, …
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Command {
+    /// What works for months says what it does.
+    fn log_level(&self) -> &'static str {
+        match self {
+            Command::Run(_) | Command::Ingest(_) | Command::Sink { .. } => "info",
+            Command::Process(args) if !args.until_end => "info",
+            _ => "warn",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Send files through the whole of touchline, and see who has gone silent
     Replay(ReplayArgs),
-    /// The state machine between Kafka's topics
+    /// All stages in one process: sources, clock, state machine, sinks
+    Run(StageArgs),
+    /// Only the first stage: sources to events, and the clock
+    Ingest(StageArgs),
+    /// Only the state machine between Kafka's topics
     Process(ProcessArgs),
+    /// Only one sink
+    Sink {
+        /// Its name in the configuration
+        name: String,
+        #[command(flatten)]
+        args: StageArgs,
+    },
     /// Check a configuration: every mistake at once
     Check {
         /// The configuration
@@ -82,6 +109,13 @@ struct ReplayArgs {
     /// Print one JSON object instead of a report for people
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct StageArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "touchline.toml")]
+    config: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -160,7 +194,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    telemetry::init();
+    telemetry::init(cli.log_format, cli.command.log_level());
     match run(cli.command) {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -191,6 +225,9 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Replay(args) => replay(args),
+        Command::Run(args) => stages::run(&config::load(&args.config)?, &Stages::All),
+        Command::Ingest(args) => stages::run(&config::load(&args.config)?, &Stages::Ingest),
+        Command::Sink { name, args } => stages::run(&config::load(&args.config)?, &Stages::Sink(name)),
         Command::Process(args) => process::run(&process::Options {
             config: config::load(&args.config)?,
             until_end: args.until_end,

@@ -6,12 +6,15 @@
 pub mod cli;
 pub mod config;
 pub mod generate;
+pub mod http;
 pub mod kafka;
 pub mod pipeline;
 pub mod process;
 pub mod replay;
 pub mod report;
 pub mod signals;
+pub mod sinks;
+pub mod stages;
 pub mod state;
 pub mod telemetry;
 

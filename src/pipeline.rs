@@ -12,28 +12,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use prometheus::Registry;
-use touchline_core::output::Topic;
 use touchline_processor::{Journal, Memory, Outbox, Progress, Settings, Store, Worker};
-use touchline_sink::file::{FileConfig, FileSink};
 use touchline_sink::{Cursor, Dispatcher, End, Metrics, Outcome, Route};
 
+use crate::sinks::SinkPlan;
 use outbox::OutboxFeed;
 
 /// How long sinks may take to deliver what is left once nothing more is published. The file sink writes its sorted files
 /// then, which takes minutes for hundreds of millions of facts.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3_600);
-
-/// What the pipeline publishes into.
-pub struct SinkPlan {
-    /// Its name.
-    pub name: String,
-    /// Its directory.
-    pub dir: std::path::PathBuf,
-    /// What it is sent.
-    pub topics: Vec<Topic>,
-    /// Whether the state is a new one in each run.
-    pub replaces: bool,
-}
 
 /// The stages, ready to run.
 pub struct Pipeline<J> {
@@ -53,19 +40,11 @@ impl<J: Journal> Pipeline<J> {
         registry: &Registry,
     ) -> Result<Pipeline<J>> {
         let outbox = store.outbox().clone();
-        let feed = outbox.state().to_be_bytes().to_vec();
+        let state = outbox.state().to_be_bytes();
         let mut routes = Vec::with_capacity(sinks.len());
         for plan in sinks {
-            let config = FileConfig {
-                name: plan.name.clone(),
-                dir: plan.dir.clone(),
-                feed: feed.clone(),
-                following,
-                replaces: plan.replaces,
-            };
-            let sink = FileSink::open(config)?;
             let feed = OutboxFeed::new(outbox.clone(), plan.name.clone(), plan.topics.iter().copied().collect());
-            routes.push(Route { sink: Box::new(sink), feed: Box::new(feed) });
+            routes.push(Route { sink: plan.open(&state, following)?, feed: Box::new(feed) });
         }
         let metrics = Metrics::new(registry)?;
         let dispatcher = Dispatcher::start(routes, &metrics).context("the threads of the sinks cannot be started")?;

@@ -2,17 +2,19 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use prometheus::Registry;
 use rdkafka::ClientConfig;
-use touchline_processor::kafka::{self, Instance};
+use touchline_processor::kafka::{self, Instance, Status};
 use touchline_processor::{Memory, Metrics, Progress, Settings};
 
 use crate::cli::Misconfigured;
 use crate::config::Config;
+use crate::http::{self, Health};
 use crate::report::resources;
 use crate::{kafka as topics, signals};
 
@@ -28,16 +30,25 @@ pub struct Options {
     pub json: bool,
 }
 
+/// The stage's name in the state directory.
+pub const INSTANCE: &str = "process";
+
 /// Runs the command.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
-    require_snapshots(&options.config)?;
+    let config = &options.config;
+    require_snapshots(config)?;
     let stop = signals::stop()?;
-    let client = topics::client(&options.config)?;
-    topics::prepare(&options.config, &client, &stop)?;
-    let instance = Instance::take(&options.config.state.dir)?;
-    let registry = Registry::new();
-    let done = work(options, client, &instance, &registry, &stop)?;
+    let client = topics::client(config)?;
+    let (registry, health) = (Registry::new(), Health::default());
+    if !options.until_end {
+        http::serve(config.listen, registry.clone(), health.clone())?;
+    }
+    topics::prepare(config, &client, &stop)?;
+    let instance = Instance::take(&config.state.dir, INSTANCE)?;
+    let prepared = Prepared::new(options, client, &instance, &registry)?;
+    prepared.watch(&health);
+    let done = prepared.run(&stop)?;
     if options.json {
         let mut out = io::stdout().lock();
         writeln!(out, "{}", summary(options, done, started.elapsed()))?;
@@ -45,45 +56,59 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The processor until it is stopped, or at its end.
-pub fn work(
-    options: &Options,
-    client: ClientConfig,
-    instance: &Instance,
-    registry: &Registry,
-    stop: &AtomicBool,
-) -> Result<Progress> {
-    let config = &options.config;
-    let bytes = usize::try_from(config.state.memory).unwrap_or(usize::MAX);
-    let names = &config.topics;
-    let metrics = Metrics::register(registry).context("the processor's metrics")?;
-    let kafka = kafka::Config {
-        client,
-        prefix: names.prefix.clone(),
-        group: format!("{}.processor", names.prefix),
-        instance: instance.name().to_owned(),
-        topics: kafka::Topics {
-            events: names.events.clone(),
-            alerts: names.alerts.clone(),
-            scores: names.scores.clone(),
-            facts: names.facts.clone(),
-            dead_letters: names.dead_letters.clone(),
-        },
-        dir: config.state.dir.clone(),
-        memory: Memory::new(bytes, 1),
-        threads: config.processor.threads as usize,
-        settings: Settings {
-            commit_interval: config.processor.commit_interval,
-            publish: config.processor.publish.iter().copied().collect(),
-        },
-        until_end: options.until_end,
-        from_log_start: options.from_log_start,
-    };
-    Ok(kafka::run(kafka, metrics, stop)?)
+/// The processor, ready to run.
+pub struct Prepared {
+    config: kafka::Config,
+    metrics: Metrics,
+    status: Arc<Status>,
+}
+
+impl Prepared {
+    /// Takes from the configuration what concerns it.
+    pub fn new(options: &Options, client: ClientConfig, instance: &Instance, registry: &Registry) -> Result<Prepared> {
+        let config = &options.config;
+        let bytes = usize::try_from(config.state.memory).unwrap_or(usize::MAX);
+        let names = &config.topics;
+        let metrics = Metrics::register(registry).context("the processor's metrics")?;
+        let config = kafka::Config {
+            client,
+            prefix: names.prefix.clone(),
+            group: format!("{}.processor", names.prefix),
+            instance: instance.name().to_owned(),
+            topics: kafka::Topics {
+                events: names.events.clone(),
+                alerts: names.alerts.clone(),
+                scores: names.scores.clone(),
+                facts: names.facts.clone(),
+                dead_letters: names.dead_letters.clone(),
+            },
+            dir: config.state.dir.clone(),
+            memory: Memory::new(bytes, 1),
+            threads: config.processor.threads as usize,
+            settings: Settings {
+                commit_interval: config.processor.commit_interval,
+                publish: config.processor.publish.iter().copied().collect(),
+            },
+            until_end: options.until_end,
+            from_log_start: options.from_log_start,
+        };
+        Ok(Prepared { config, metrics, status: Arc::default() })
+    }
+
+    /// Lets it say whether it is ready.
+    pub fn watch(&self, health: &Health) {
+        let status = self.status.clone();
+        health.watch("processor", Box::new(move || status.problem()));
+    }
+
+    /// Works until `stop` is set, or at its end.
+    pub fn run(self, stop: &AtomicBool) -> Result<Progress> {
+        Ok(kafka::run(self.config, self.metrics, self.status, stop)?)
+    }
 }
 
 /// Without a copy, a lost disk would be lost state once the log has lost its beginning.
-fn require_snapshots(config: &Config) -> Result<()> {
+pub fn require_snapshots(config: &Config) -> Result<()> {
     if config.snapshots.is_some() {
         return Ok(());
     }

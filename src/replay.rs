@@ -19,8 +19,9 @@ use touchline_ingest::{Counts, Decoder, Format, Zones};
 use touchline_processor::{Durability, MEMORY_MIN, Memory, Progress, Settings, Store, StoreError};
 
 use crate::cli::Usage;
-use crate::config::Config;
-use crate::pipeline::{self, Pipeline, SinkPlan};
+use crate::config::{Config, SinkKind};
+use crate::pipeline::{self, Pipeline};
+use crate::sinks::SinkPlan;
 use crate::{report, signals, telemetry};
 use journal::Replay;
 pub(crate) use journal::files_of;
@@ -222,13 +223,8 @@ fn settings(options: &Options) -> Settings {
 
 fn sinks(options: &Options) -> Vec<SinkPlan> {
     let (topics, replaces) = (Topic::ALL.to_vec(), options.state.is_none());
-    let out = SinkPlan { name: "out".to_owned(), dir: options.out.clone(), topics, replaces };
-    let configured = options.config.sinks.iter().map(|sink| SinkPlan {
-        name: sink.name.clone(),
-        dir: sink.dir.clone(),
-        topics: sink.topics.iter().copied().collect(),
-        replaces,
-    });
+    let out = SinkPlan { name: "out".to_owned(), kind: SinkKind::File(options.out.clone()), topics, replaces };
+    let configured = options.config.sinks.iter().map(|sink| SinkPlan { replaces, ..SinkPlan::of(sink) });
     std::iter::once(out).chain(configured).collect()
 }
 

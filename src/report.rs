@@ -116,16 +116,16 @@ fn overview(store: &mut Store) -> Result<Overview> {
                     Standing::AtRisk => overview.at_risk += 1,
                     Standing::Lapsed => overview.lapsed += 1,
                 }
-                let spans = contact.times.spans().as_slice();
-                if let (Standing::Lapsed, Some(first), Some(end)) = (contact.standing, spans.first(), spans.last()) {
-                    let known_s = end.end.as_second() - first.start.as_second();
+                let spans = contact.times.spans();
+                if let (Standing::Lapsed, Some(first), Some(last)) = (contact.standing, spans.first()?, spans.last()) {
+                    let known_s = last.as_second() - first.as_second();
                     let engagements = contact.tally.engagements;
                     longest.push(Reverse(Silent {
                         known_s,
                         engagements,
                         account: account.into_owned(),
                         contact: name.into_owned(),
-                        last: end.end,
+                        last,
                     }));
                     if longest.len() > SHOWN {
                         longest.pop();

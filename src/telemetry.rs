@@ -5,17 +5,25 @@ use std::io::{self, IsTerminal};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
-/// Logs for people: warnings and errors, or what `TOUCHLINE_LOG` asks for (`info`, `touchline_processor=debug`, …).
-pub fn init() {
-    let filter = EnvFilter::try_from_env("TOUCHLINE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let is_coloured = is_coloured(&io::stderr());
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Logs from `level` up, or what `TOUCHLINE_LOG` asks for (`info`, `touchline_processor=debug`, …).
+pub fn init(format: LogFormat, level: &str) {
+    let filter = EnvFilter::try_from_env("TOUCHLINE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // The first caller's logger stays: in tests there may be one already.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(is_coloured)
-        .with_target(false)
-        .try_init();
+    let _ = match format {
+        LogFormat::Text => logs.with_ansi(is_coloured(&io::stderr())).with_target(false).try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
 }
 
 /// Whether colours are wanted there (<https://no-color.org>).

@@ -2,16 +2,14 @@
 //!
 //! A record is *taken* out and *put* back changed, or *kept* as it was; between the two, and if neither happens, it is gone.
 //! What was put or is gone since the last commit is *dirty*: it stays until [`Cache::settle`] (it is committed) or
-//! [`Cache::discard_dirty`] (it never will be). Clean records are evicted, the least recently used first, as far as a clock's
+//! [`Cache::discard_dirty`] (it never will be). Before that [`Cache::pack_dirty`] packs it. Clean records are evicted, the least recently used first, as far as a clock's
 //! hand can tell, so that all stay within the bound. Only what is dirty can exceed it; [`Cache::pinned_bytes`] tells how
 //! much that is.
 //!
 //! Packed, a record takes a third of what it takes decoded, and one piece of memory instead of a dozen: decoding it costs
 //! less than finding it again in the database, or than a dozen cache misses.
 
-use std::collections::BTreeMap;
 use std::hash::BuildHasher;
-use std::ops::Bound::{Excluded, Included};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use touchline_core::codec::Corrupt;
@@ -53,8 +51,11 @@ pub(crate) struct Cache<T> {
     free: Vec<usize>,
     /// The slots whose records have been taken: one or two.
     taken: Vec<usize>,
-    /// The slots of dirty records, in the order of their keys, which is the order they are written in.
-    dirty: BTreeMap<Key, usize>,
+    /// The slots of dirty records, each once; by key, which is the order they are written in, once they have been sorted.
+    dirty: Vec<(Key, usize)>,
+    is_sorted: bool,
+    /// How many of them have changed since they were packed.
+    unpacked: usize,
     bytes: usize,
     pinned_bytes: usize,
     bound: usize,
@@ -69,6 +70,8 @@ struct Slot<T> {
     record: Record<T>,
     bytes: usize,
     dirty: bool,
+    /// Dirty, and changed since it was packed.
+    unpacked: bool,
     /// Dirty or taken: not to be evicted.
     pinned: bool,
     /// Wanted again since the hand passed.
@@ -83,6 +86,15 @@ enum Record<T> {
     None,
 }
 
+impl<T> Record<T> {
+    fn packed(&self) -> Option<&[u8]> {
+        match self {
+            Record::Packed(packed) => Some(packed),
+            Record::Decoded(_) | Record::None => None,
+        }
+    }
+}
+
 impl<T: Packed> Cache<T> {
     /// A cache of at most `bound` bytes of clean records.
     pub(crate) fn new(bound: usize) -> Cache<T> {
@@ -92,7 +104,9 @@ impl<T: Packed> Cache<T> {
             slots: Vec::new(),
             free: Vec::new(),
             taken: Vec::new(),
-            dirty: BTreeMap::new(),
+            dirty: Vec::new(),
+            is_sorted: true,
+            unpacked: 0,
             bytes: 0,
             pinned_bytes: 0,
             bound,
@@ -161,48 +175,57 @@ impl<T: Packed> Cache<T> {
         self.evict();
     }
 
-    /// Visits the dirty records that are there, by key; what they take in memory must stay about the same.
-    pub(crate) fn visit_dirty(
+    /// Packs the dirty records that have changed since they were packed, by key: `visit` sees each that is there while it is
+    /// at hand, and `tell` what became of it; `None` is one that is gone.
+    pub(crate) fn pack_dirty(
         &mut self,
         mut visit: impl FnMut(&[u8], &mut T) -> Result<(), Corrupt>,
+        mut tell: impl FnMut(&[u8], Option<&[u8]>),
     ) -> Result<(), Corrupt> {
-        for (key, at) in &self.dirty {
-            if let Some(Some(Slot { record: Record::Decoded(record), .. })) = self.slots.get_mut(*at) {
-                visit(key.bytes(), record)?;
-            }
+        self.mark_taken();
+        if self.unpacked == 0 {
+            return Ok(());
         }
-        Ok(())
+        self.sort();
+        let (dirty, mut scratch) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.scratch));
+        let packed = dirty.iter().try_for_each(|(key, at)| {
+            let Some(Some(slot)) = self.slots.get_mut(*at) else { return Ok(()) };
+            if !std::mem::take(&mut slot.unpacked) {
+                return Ok(());
+            }
+            let Record::Decoded(record) = &mut slot.record else {
+                tell(key.bytes(), slot.record.packed());
+                return Ok(());
+            };
+            visit(key.bytes(), record)?;
+            scratch.clear();
+            record.encode(&mut scratch);
+            tell(key.bytes(), Some(&scratch));
+            self.fill(*at, Record::Packed(scratch.as_slice().into()), scratch.len());
+            Ok(())
+        });
+        (self.dirty, self.scratch, self.unpacked) = (dirty, scratch, 0);
+        packed
     }
 
-    /// Packs the dirty records and tells of each, by key; `None` is one that is gone.
-    pub(crate) fn pack_dirty(&mut self, mut tell: impl FnMut(&[u8], Option<&[u8]>)) {
-        self.mark_taken();
-        let (dirty, mut scratch) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.scratch));
-        for (key, at) in &dirty {
-            let Some(Some(slot)) = self.slots.get(*at) else { continue };
-            if let Record::Decoded(record) = &slot.record {
-                scratch.clear();
-                record.encode(&mut scratch);
-                self.fill(*at, Record::Packed(scratch.as_slice().into()), scratch.len());
-            }
-            let packed = match self.slots.get(*at) {
-                Some(Some(Slot { record: Record::Packed(packed), .. })) => Some(&**packed),
-                _ => None,
-            };
-            tell(key.bytes(), packed);
+    fn sort(&mut self) {
+        if !std::mem::replace(&mut self.is_sorted, true) {
+            // Stable, because it is quick where much is in order already.
+            self.dirty.sort_by(|(left, _), (right, _)| left.cmp(right));
         }
-        (self.dirty, self.scratch) = (dirty, scratch);
     }
 
     /// The dirty records from `from` (inclusive) to `to` (exclusive) by key, and whether each is there; `from` must not be
     /// greater than `to`.
-    pub(crate) fn dirty_range(&mut self, from: &[u8], to: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
+    pub(crate) fn dirty_range<'a>(&'a mut self, from: &[u8], to: &'a [u8]) -> impl Iterator<Item = (&'a [u8], bool)> {
         self.mark_taken();
+        self.sort();
+        let start = self.dirty.partition_point(|(key, _)| key.bytes() < from);
+        let range = self.dirty.iter().skip(start).take_while(move |(key, _)| key.bytes() < to);
         let is_here = |at: usize| {
             let slot = self.slots.get(at).and_then(Option::as_ref);
             slot.is_some_and(|slot| !matches!(slot.record, Record::None))
         };
-        let range = self.dirty.range::<[u8], _>((Included(from), Excluded(to)));
         range.map(move |(key, at)| (key.bytes(), is_here(*at)))
     }
 
@@ -223,12 +246,15 @@ impl<T: Packed> Cache<T> {
 
     /// The dirty records have been committed.
     pub(crate) fn settle(&mut self) {
-        for (_, at) in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for (_, at) in dirty.drain(..) {
             match self.slots.get_mut(at) {
                 Some(Some(slot)) if !matches!(slot.record, Record::None) => (slot.dirty, slot.pinned) = (false, false),
                 _ => self.remove(at),
             }
         }
+        // Its memory is for the next batch.
+        (self.dirty, self.is_sorted) = (dirty, true);
         self.taken.clear();
         self.pinned_bytes = 0;
         self.evict();
@@ -255,6 +281,7 @@ impl<T: Packed> Cache<T> {
         for (_, at) in std::mem::take(&mut self.dirty) {
             self.remove(at);
         }
+        (self.is_sorted, self.unpacked) = (true, 0);
         self.taken.clear();
         self.pinned_bytes = 0;
     }
@@ -286,8 +313,12 @@ impl<T: Packed> Cache<T> {
         if !std::mem::replace(&mut slot.pinned, true) {
             self.pinned_bytes += slot.bytes;
         }
+        if !std::mem::replace(&mut slot.unpacked, true) {
+            self.unpacked += 1;
+        }
         if !std::mem::replace(&mut slot.dirty, true) {
-            self.dirty.insert(slot.key.clone(), at);
+            self.dirty.push((slot.key.clone(), at));
+            self.is_sorted = false;
         }
     }
 
@@ -305,7 +336,15 @@ impl<T: Packed> Cache<T> {
     /// Makes a slot without a record, pinned and not dirty.
     fn insert(&mut self, key: &[u8]) -> usize {
         let bytes = ENTRY_BYTES + key.len();
-        let slot = Slot { key: Key::from(key), record: Record::None, bytes, dirty: false, pinned: true, used: false };
+        let slot = Slot {
+            key: Key::from(key),
+            record: Record::None,
+            bytes,
+            dirty: false,
+            unpacked: false,
+            pinned: true,
+            used: false,
+        };
         self.bytes += bytes;
         self.pinned_bytes += bytes;
         let at = self.free.pop().unwrap_or(self.slots.len());

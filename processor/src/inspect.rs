@@ -145,6 +145,7 @@ impl Store {
                 (account, _) = core_keys::names(key)?;
                 same(key, &core_keys::account(&account))?;
                 let record = Account::decode(value)?;
+                record.check()?;
                 let mut bytes = Vec::with_capacity(value.len());
                 record.encode(&mut bytes);
                 same_record(value, &bytes)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::core::Collector;
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Opts, Registry};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
 
 use crate::worker::Progress;
 
@@ -23,6 +23,9 @@ pub struct Metrics {
     commits: Histogram,
     aborted: IntCounter,
     tick: Gauge,
+    partitions: IntGauge,
+    opening: IntGauge,
+    behind: IntGauge,
 }
 
 impl Metrics {
@@ -32,6 +35,7 @@ impl Metrics {
     /// One of these names is registered already.
     pub fn register(registry: &Registry) -> prometheus::Result<Metrics> {
         let counter = |name: &str, help: &str| registered(registry, IntCounter::new(format!("{PREFIX}{name}"), help)?);
+        let gauge = |name: &str, help: &str| registered(registry, IntGauge::new(format!("{PREFIX}{name}"), help)?);
         let commits = Opts::new(format!("{PREFIX}commit_seconds"), "Time that commits took, transaction and state.");
         Ok(Metrics {
             events: counter("events_total", "Events applied: new, known or wrong.")?,
@@ -44,6 +48,9 @@ impl Metrics {
                 registry,
                 Histogram::with_opts(HistogramOpts::from(commits).buckets(COMMIT_BUCKETS.to_vec()))?,
             )?,
+            partitions: gauge("partitions", "Partitions worked on.")?,
+            opening: gauge("partitions_opening", "Partitions whose states are being opened or restored.")?,
+            behind: gauge("replay_records", "Records to be applied again before anything new is.")?,
             aborted: counter("transactions_failed_total", "Transactions that failed, and were made again.")?,
             tick: registered(
                 registry,
@@ -70,6 +77,14 @@ impl Metrics {
 
     pub(crate) fn committed(&self, took: Duration) {
         self.commits.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn status(&self, (partitions, opening, behind): (usize, usize, u64)) {
+        for (gauge, value) in
+            [(&self.partitions, partitions as u64), (&self.opening, opening as u64), (&self.behind, behind)]
+        {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
     }
 
     pub(crate) fn aborted(&self) {

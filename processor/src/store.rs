@@ -14,16 +14,18 @@ use rocksdb::{DB, DBPinnableSlice, FlushOptions, WriteBatch, WriteOptions};
 use touchline_core::account::Account;
 use touchline_core::codec::Corrupt;
 use touchline_core::contact::Contact;
+use touchline_core::keys::table;
 use touchline_core::state::{Row, State};
 
 use crate::cache::{Cache, Known, Packed};
 use crate::options::Memory;
 use crate::outputs::OutputBatch;
 use crate::overlay::{Direction, Overlay, merge, range};
+use crate::snapshot::Uploaded;
 use crate::{Outbox, StoreError, keys};
 
 /// What the rows look like. Another number is another state: rows are not converted, but made again from the log.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// Rows changed by one batch take no more than this in memory before it has to be committed.
 const OVERLAY_BYTES: usize = 32 << 20;
@@ -48,8 +50,10 @@ pub struct Store {
     outbox: Outbox,
     /// No event is held before this key: what has been released need not be walked over again.
     held_from: Vec<u8>,
-    /// What the last batch took, which the next one will, too.
-    batch_bytes: usize,
+    /// The records that have been packed for the next commit.
+    batch: WriteBatch,
+    /// Which of its files are in snapshots.
+    uploaded: Uploaded,
 }
 
 impl Store {
@@ -77,12 +81,13 @@ impl Store {
         let (contacts, accounts) = memory.records();
         Ok(Store {
             outbox: Outbox::open(db.clone(), state)?,
+            uploaded: Uploaded::load(db.path()),
             db,
             contacts: Cache::new(contacts),
             accounts: Cache::new(accounts),
             rows: Overlay::default(),
             held_from: Vec::new(),
-            batch_bytes: 0,
+            batch: WriteBatch::new(),
         })
     }
 
@@ -104,15 +109,17 @@ impl Store {
         outputs: Option<&OutputBatch>,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        // In the order of tables, and by key in each: inserting into the memtable is cheaper when the neighbour is warm.
-        let mut batch = WriteBatch::with_capacity_bytes(self.batch_bytes);
-        self.accounts.pack_dirty(|key, packed| write(&mut batch, key, packed));
-        self.contacts.pack_dirty(|key, packed| write(&mut batch, key, packed));
+        // Most have been visited, and packed, before.
+        self.changed_contacts(|_, _| Ok(())).map_err(|corrupt| StoreError::row(&[table::CONTACT], corrupt))?;
+        self.changed_accounts(|_, _| Ok(())).map_err(|corrupt| StoreError::row(&[table::ACCOUNT], corrupt))?;
+        let mut batch = std::mem::take(&mut self.batch);
+        // By key in each table: inserting into the memtable is cheaper when the neighbour is warm.
         for (key, value) in self.rows.iter() {
             write(&mut batch, key, value);
         }
         batch.put(keys::POSITION, position);
-        self.batch_bytes = batch.size_in_bytes();
+        // The next batch will take as much.
+        self.batch = WriteBatch::with_capacity_bytes(batch.size_in_bytes());
         let mut options = WriteOptions::new();
         options.set_sync(durability == Durability::Synced);
         options.disable_wal(durability == Durability::Unlogged);
@@ -127,6 +134,7 @@ impl Store {
     pub fn abort(&mut self) {
         self.contacts.discard_dirty();
         self.accounts.discard_dirty();
+        self.batch.clear();
         self.rows.clear();
         self.held_from.clear();
     }
@@ -216,6 +224,10 @@ impl Store {
         &self.db
     }
 
+    pub(crate) fn uploaded(&self) -> &Uploaded {
+        &self.uploaded
+    }
+
     pub(crate) fn stored(&self, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
         self.db.get_pinned(key).map_err(|error| self.failed(error))
     }
@@ -279,14 +291,14 @@ impl State for Store {
         &mut self,
         visit: impl FnMut(&[u8], &mut Contact) -> Result<(), Corrupt>,
     ) -> Result<(), Corrupt> {
-        self.contacts.visit_dirty(visit)
+        self.contacts.pack_dirty(visit, |key, packed| write(&mut self.batch, key, packed))
     }
 
     fn changed_accounts(
         &mut self,
         visit: impl FnMut(&[u8], &mut Account) -> Result<(), Corrupt>,
     ) -> Result<(), Corrupt> {
-        self.accounts.visit_dirty(visit)
+        self.accounts.pack_dirty(visit, |key, packed| write(&mut self.batch, key, packed))
     }
 
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -409,6 +421,7 @@ fn synced() -> WriteOptions {
     options
 }
 
+/// A number that nobody else has.
 pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())

@@ -3,6 +3,7 @@
 mod cache;
 mod keys;
 mod outbox;
+mod snapshot;
 mod store;
 mod worker;
 

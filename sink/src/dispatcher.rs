@@ -28,6 +28,7 @@ use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::sink::{Sink, SinkError};
 use driver::Driver;
+pub(crate) use driver::chain;
 pub use progress::{LaneProgress, Progress};
 
 /// For a sink that has been told to abandon its work: enough to come back from an await and release its locks.
@@ -162,7 +163,7 @@ fn run(driver: Driver, sink: &str) -> End {
     let end = catch_unwind(AssertUnwindSafe(|| driver.run()))
         .unwrap_or_else(|_| End::Failed(SinkError::fatal("it panicked, which is a mistake in touchline")));
     if let End::Failed(error) = &end {
-        error!(sink, error = driver::chain(error), "sink stopped; started again, it goes on where it stopped");
+        error!(sink, error = chain(error), "sink stopped; started again, it goes on where it stopped");
     }
     report.ended();
     end

@@ -48,6 +48,11 @@ pub trait Feed: Send {
         0
     }
 
+    /// Whether something that it is to read is not there, though it delivers the rest: what it said of that still holds.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+
     /// From here on only what the sink must have before it may stop: what an embedded processor has published, all of it;
     /// of Kafka, which waits, nothing more.
     fn finish(&mut self);

@@ -165,15 +165,60 @@ pub struct Processor {
     pub publish: BTreeSet<Topic>,
 }
 
-/// A sink of kind `file`.
+/// A sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
     /// Its name, which is also its cursor's.
     pub name: String,
     /// What it reads; never empty.
     pub topics: BTreeSet<Topic>,
-    /// The directory that it writes to, as written; no two sinks share one.
-    pub dir: PathBuf,
+    /// Where to.
+    pub kind: SinkKind,
+}
+
+/// Where a sink brings what it reads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SinkKind {
+    /// Files in a directory, as written; no two sinks share one.
+    File(PathBuf),
+    /// Requests to a URL.
+    Webhook(Webhook),
+    /// Tables.
+    Postgres(Postgres),
+}
+
+/// A receiver of signed requests (<https://www.standardwebhooks.com>).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Webhook {
+    /// Where to; it may hold a token of the receiver's.
+    pub url: Secret,
+    /// To sign with, each.
+    pub secrets: Vec<Secret>,
+    /// The pauses between attempts; unset: the standard's.
+    pub schedule: Option<Vec<Duration>>,
+    /// For a whole attempt; unset: the sink's default.
+    pub timeout: Option<Duration>,
+    /// Most requests at once; unset: the sink's default.
+    pub concurrency: Option<usize>,
+    /// Whether addresses that are not public are fine.
+    pub allow_private: bool,
+    /// Whether plain HTTP is fine.
+    pub allow_http: bool,
+    /// The URL of a proxy.
+    pub proxy: Option<Secret>,
+    /// A file of certificates, in PEM, of authorities to trust beside the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// A PostgreSQL database.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Postgres {
+    /// `postgresql://user@host:5432/database?sslmode=verify-full`.
+    pub url: Secret,
+    /// In the place of one in the URL.
+    pub password: Option<Secret>,
+    /// The schema that the tables are in.
+    pub schema: String,
 }
 
 impl Default for Config {

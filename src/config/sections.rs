@@ -10,10 +10,12 @@ use touchline_core::rules::{Counts, LapseRules, MONTHS, RoleWeights, ScoreRules}
 
 use super::table::Table;
 use super::value::{
-    address, built_in, domain, duration, flag, int, name, one_of, path, positive, property, seconds, secret, size,
-    snapshot_url, text, timestamp, topic, weight, zone,
+    address, built_in, domain, duration, flag, int, list, name, one_of, one_or_more, path, positive, property,
+    reference, seconds, secret, size, snapshot_url, text, timestamp, topic, url, weight, zone,
 };
-use super::{Config, Kafka, Processor, Sink, Snapshots, Source, State, Topic, Topics};
+use super::{
+    Config, Kafka, Postgres, Processor, Secret, Sink, SinkKind, Snapshots, Source, State, Topic, Topics, Webhook,
+};
 
 const fn days(days: u64) -> Duration {
     Duration::from_secs(days * 86_400)
@@ -37,6 +39,12 @@ const SNAPSHOTS: Duration = Duration::from_secs(300);
 const MEMORY: RangeInclusive<u64> = 64 << 20..=16 << 40;
 /// A state directory per partition: more than this is a slip of the hand.
 const PARTITIONS: RangeInclusive<u32> = 1..=4_096;
+/// Sooner is at once; a receiver that is away for a month is gone.
+const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_millis(1)..=days(31);
+/// What answers slower than in five minutes does not answer.
+const REQUEST: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+/// More at once is an attack.
+const CONCURRENCY: RangeInclusive<u32> = 1..=256;
 /// More workers than partitions have nothing to do.
 const THREADS: RangeInclusive<u32> = 1..=4_096;
 
@@ -52,8 +60,16 @@ const OUTPUTS: [(&str, Topic); 4] = [
 const FORMATS: [(&str, ()); 1] = [("canonical", ())];
 const FORMATS_LATER: [&str; 8] =
     ["segment", "rudderstack", "cloudevents", "snowplow", "debezium", "salesforce", "hubspot", "marketo"];
-const SINK_KINDS: [(&str, ()); 1] = [("file", ())];
-const SINK_KINDS_LATER: [&str; 6] = ["webhook", "slack", "postgres", "clickhouse", "parquet", "iceberg"];
+const SINK_KINDS: [(&str, Kind); 3] = [("file", Kind::File), ("webhook", Kind::Webhook), ("postgres", Kind::Postgres)];
+const SINK_KINDS_LATER: [&str; 4] = ["slack", "clickhouse", "parquet", "iceberg"];
+
+/// The kinds of sinks that there are.
+#[derive(Clone, Copy)]
+enum Kind {
+    File,
+    Webhook,
+    Postgres,
+}
 
 /// The whole file.
 pub(super) fn root(t: &mut Table<'_, '_>) -> Config {
@@ -200,17 +216,53 @@ fn sinks(t: &mut Table<'_, '_>, published: &BTreeSet<Topic>) -> Vec<Sink> {
         let name = unique_name(t, &mut names);
         let kind = t.need("kind", built_in(&SINK_KINDS, &SINK_KINDS_LATER));
         let topics = sink_topics(t, published);
-        if kind.is_none() {
-            // What keys an unknown kind has is unknown too.
-            t.open();
-            return Sink { name, topics, dir: PathBuf::new() };
-        }
-        let dir = t.need("dir", path).unwrap_or_default();
-        if !dir.as_os_str().is_empty() && !dirs.insert(dir.clone()) {
-            t.wrong("dir", "another sink writes there: give each a directory of its own".to_owned());
-        }
-        Sink { name, topics, dir }
+        let kind = match kind {
+            Some(Kind::File) => SinkKind::File(dir(t, &mut dirs)),
+            Some(Kind::Webhook) => SinkKind::Webhook(webhook(t)),
+            Some(Kind::Postgres) => SinkKind::Postgres(postgres(t)),
+            None => {
+                // What keys an unknown kind has is unknown too.
+                t.open();
+                SinkKind::File(PathBuf::new())
+            }
+        };
+        Sink { name, topics, kind }
     })
+}
+
+fn dir(t: &mut Table<'_, '_>, dirs: &mut BTreeSet<PathBuf>) -> PathBuf {
+    let dir = t.need("dir", path).unwrap_or_default();
+    if !dir.as_os_str().is_empty() && !dirs.insert(dir.clone()) {
+        t.wrong("dir", "another sink writes there: give each a directory of its own".to_owned());
+    }
+    dir
+}
+
+fn webhook(t: &mut Table<'_, '_>) -> Webhook {
+    Webhook {
+        url: t.need("url", url(&["https://", "http://"])).unwrap_or_else(nowhere),
+        secrets: t.need("secret", one_or_more(reference)).unwrap_or_default(),
+        schedule: t.opt("schedule", list(duration(RETRY_AFTER))),
+        timeout: t.opt("timeout", duration(REQUEST)),
+        concurrency: t.opt("concurrency", int(CONCURRENCY)).map(|most| most as usize),
+        allow_private: t.or("allow_private", false, flag),
+        allow_http: t.or("allow_http", false, flag),
+        proxy: t.opt("proxy", url(&["https://", "http://"])),
+        ca: t.opt("ca", path),
+    }
+}
+
+fn postgres(t: &mut Table<'_, '_>) -> Postgres {
+    Postgres {
+        url: t.need("url", url(&["postgresql://", "postgres://"])).unwrap_or_else(nowhere),
+        password: t.opt("password", reference),
+        schema: t.or("schema", "touchline".to_owned(), text),
+    }
+}
+
+/// In the place of one that is missing, which was noted.
+fn nowhere() -> Secret {
+    Secret::Plain(String::new())
 }
 
 fn sink_topics(t: &mut Table<'_, '_>, published: &BTreeSet<Topic>) -> BTreeSet<Topic> {

@@ -263,13 +263,13 @@ pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&D
 }
 
 /// A word of the design of which this version has only `here`; one of `later` is refused as what it is.
-pub(super) fn built_in(
-    here: &'static [(&'static str, ())],
+pub(super) fn built_in<T: Copy>(
+    here: &'static [(&'static str, T)],
     later: &'static [&'static str],
-) -> impl Fn(&DeValue<'_>) -> Read<()> {
+) -> impl Fn(&DeValue<'_>) -> Read<T> {
     move |value| match value.as_str().filter(|text| later.contains(text)) {
         Some(text) => {
-            let has: Vec<&str> = here.iter().map(|(name, ())| *name).collect();
+            let has: Vec<&str> = here.iter().map(|(name, _)| *name).collect();
             Err(format!("`{text}` is not built into this version; it has: {}", has.join(", ")))
         }
         None => one_of(here)(value),
@@ -291,7 +291,7 @@ pub(super) fn property(name: &str, value: &DeValue<'_>) -> Read<Secret> {
 /// A secret is named, never written: `env:NAME` or `file:PATH`. Values of other names pass.
 pub(super) fn secret(name: &str, value: &DeValue<'_>) -> Read<()> {
     let name = name.to_lowercase();
-    if SECRETS.iter().any(|end| name.ends_with(end)) { reference(value).map(|_| ()) } else { Ok(()) }
+    if SECRETS.iter().any(|end| name.ends_with(end)) { one_or_more(reference)(value).map(|_| ()) } else { Ok(()) }
 }
 
 /// Where a secret is.
@@ -301,6 +301,34 @@ pub(super) fn reference(value: &DeValue<'_>) -> Read<Secret> {
             Err("a secret is never written here: name where it is, \"env:NAME\" or \"file:PATH\"".to_owned())
         }
         secret => Ok(secret),
+    }
+}
+
+/// A URL that begins so, or where it is: a URL can be a secret.
+pub(super) fn url(schemes: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> Read<Secret> {
+    move |value| match Secret::parse(&text(value)?) {
+        Secret::Plain(url) if !schemes.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme)) => {
+            // The value is not repeated: it can hold a password.
+            Err(format!("expected a URL that begins with {}, or \"env:NAME\" or \"file:PATH\"", schemes.join(" or ")))
+        }
+        url => Ok(url),
+    }
+}
+
+/// An array, in its order.
+pub(super) fn list<T>(decode: impl Fn(&DeValue<'_>) -> Read<T>) -> impl Fn(&DeValue<'_>) -> Read<Vec<T>> {
+    move |value| match value.as_array() {
+        Some(items) => items.iter().map(|item| decode(item.get_ref())).collect(),
+        None => expected("an array", value),
+    }
+}
+
+/// One, or an array of some.
+pub(super) fn one_or_more<T>(decode: impl Fn(&DeValue<'_>) -> Read<T>) -> impl Fn(&DeValue<'_>) -> Read<Vec<T>> {
+    move |value| match value.as_array() {
+        Some(items) if items.is_empty() => Err("must not be empty".to_owned()),
+        Some(items) => items.iter().map(|item| decode(item.get_ref())).collect(),
+        None => Ok(vec![decode(value)?]),
     }
 }
 

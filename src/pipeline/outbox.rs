@@ -1,6 +1,7 @@
 //! The outbox as a sink sees it: one lane, which is never taken away.
 
 use tokio::sync::watch;
+use touchline_core::dead_letter::DeadLetter;
 use touchline_core::output::Topic;
 use touchline_processor::{Limits, Outbox, Output, Record, Topics};
 use touchline_sink::{
@@ -127,15 +128,19 @@ fn change(record: Record) -> Change {
 
 fn dead_letter(outbox: &Outbox, rejection: &Rejection<'_>) -> Result<(), FeedError> {
     let change = rejection.change;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let letter = serde_json::json!({
-        "topic": change.topic.name(),
-        "key": text(&change.key),
-        "offset": change.sequence,
-        "stage": format!("sink {}", rejection.sink),
-        "error": rejection.reason,
-        "raw": change.value.as_deref().map(text),
-    });
+    let value = change.value.as_deref().unwrap_or_default();
+    let letter = DeadLetter {
+        stage: &format!("sink {}", rejection.sink),
+        topic: change.topic.name(),
+        partition: None,
+        line: None,
+        offset: change.sequence,
+        error: rejection.reason,
+        raw: value,
+        raw_bytes: value.len() as u64,
+    };
+    let mut letter = letter.to_json();
+    letter["key"] = String::from_utf8_lossy(&change.key).into();
     let name = format!("{}:{}", rejection.sink, change.sequence);
     let value = letter.to_string();
     let output = Output { topic: Topic::DeadLetters, key: name.as_bytes(), value: Some(value.as_bytes()) };

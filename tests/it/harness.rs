@@ -146,6 +146,11 @@ impl Running {
         until(&format!("{what} of `{}`", self.line), || holds() || self.has_ended());
     }
 
+    /// What it has written on standard error so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.err).unwrap()
+    }
+
     /// Sends a signal by its name, `INT` or `TERM`.
     pub fn signal(&self, name: &str) {
         // Every shell has this `kill`; a container may have no other.

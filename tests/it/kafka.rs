@@ -132,15 +132,21 @@ impl Deployment {
         let (bootstrap, prefix, partitions) = (self.kafka.bootstrap(), &self.prefix, self.partitions);
         let config = format!(
             "[kafka]\nbootstrap_servers = \"{bootstrap}\"\n[topics]\nprefix = \"{prefix}\"\npartitions = {partitions}\n\
-             [state]\ndir = \"{name}\"\nmemory = \"128MiB\"\n[snapshots]\nurl = \"none\"\n"
+             [state]\ndir = \"{name}\"\nmemory = \"128MiB\"\n[snapshots]\nurl = \"none\"\n\
+             [http]\nlisten = \"127.0.0.1:0\"\n"
         );
         self.place.write(&format!("{name}.toml"), config);
         format!("process --config {name}.toml")
     }
 
-    /// Appends a history, with a tick before each record that is newer than all before it; or with one a day.
+    /// Appends a history; the last tick is at [`AS_OF`].
     fn feed(&self, history: &[String], ticks: Ticks) {
-        let mut records = Vec::new();
+        self.append(&self.log(history, ticks));
+    }
+
+    /// A history as a log: ticks in every partition, each record where its account is.
+    fn log(&self, history: &[String], ticks: Ticks) -> Vec<Entry> {
+        let mut log = Vec::new();
         let mut newest: Option<Timestamp> = None;
         let mut last: Option<Timestamp> = None;
         for line in history {
@@ -154,26 +160,29 @@ impl Deployment {
             };
             if is_due {
                 last = newest;
-                records.extend(self.tick(&at.to_string()));
+                log.extend(self.tick(&at.to_string()));
             }
-            records.push((None, Some(event["account"].as_str().unwrap().to_owned()), line.clone()));
+            log.push((None, Some(event["account"].as_str().unwrap().to_owned()), line.clone()));
         }
-        records.extend(self.tick(AS_OF));
-        let borrowed = records.iter().map(|(partition, account, line)| {
-            (*partition, account.as_ref().map(String::as_bytes), Some(line.as_bytes()))
-        });
-        self.kafka.produce_all(&self.topic("events"), borrowed);
+        log.extend(self.tick(AS_OF));
+        log
     }
 
-    fn tick(&self, through: &str) -> impl Iterator<Item = (Option<i32>, Option<String>, String)> {
+    fn append(&self, log: &[Entry]) {
+        let records = log.iter().map(|(partition, account, line)| {
+            (*partition, account.as_ref().map(String::as_bytes), Some(line.as_bytes()))
+        });
+        self.kafka.produce_all(&self.topic("events"), records);
+    }
+
+    fn tick(&self, through: &str) -> impl Iterator<Item = Entry> {
         let tick = format!("{{\"kind\":\"tick\",\"through\":\"{through}\"}}");
         (0..self.partitions as i32).map(move |partition| (Some(partition), None, tick.clone()))
     }
 
     /// Works until the end, and says what came of it.
     fn finish(&self, process: &str) -> Value {
-        let ran = self.place.run(&format!("{process} --until-end --json"));
-        serde_json::from_str(&ran.ok().out).unwrap()
+        self.place.run(&format!("{process} --until-end --json")).ok().json()
     }
 
     /// Records that have been published so far.
@@ -182,10 +191,17 @@ impl Deployment {
     }
 }
 
+/// Partition, key and value of a record.
+type Entry = (Option<i32>, Option<String>, String);
+
+/// Which ticks there are.
 #[derive(Clone, Copy)]
 enum Ticks {
+    /// One before each record that is newer than all before it, as `replay` has them.
     Each,
+    /// One a day.
     Daily,
+    /// One, behind everything.
     End,
 }
 
@@ -215,12 +231,13 @@ fn whatever_the_order_facts_and_scores_are_the_same() {
 #[test]
 fn killed_again_and_again_it_says_everything_once() {
     let deployment = Deployment::new(4);
-    deployment.feed(community::lines(), Ticks::Each);
     let process = deployment.process("one");
-    for kill in 1..=5 {
+    let log = deployment.log(community::lines(), Ticks::Each);
+    for part in log.chunks(log.len() / 6) {
+        deployment.append(part);
         let before = deployment.published();
         let mut running = deployment.place.start(&process);
-        running.until("some work", || deployment.published() > before || kill == 5);
+        running.until("some work", || deployment.published() > before);
         running.kill();
     }
     deployment.finish(&process);

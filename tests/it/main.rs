@@ -8,6 +8,7 @@
 mod as_of;
 mod commands;
 mod community;
+mod corridor;
 mod crash;
 mod follow;
 mod generated;

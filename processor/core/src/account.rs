@@ -13,7 +13,7 @@ use crate::rules::{RoleWeights, ScoreRules};
 use crate::spans::Spans;
 
 /// The form of a stored account.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One client company.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -150,9 +150,9 @@ impl Account {
     }
 
     /// Counts a contact in, with all that it has.
-    pub(crate) fn join(&mut self, contact: &Contact, decay: Decay) {
+    pub(crate) fn join(&mut self, contact: &Contact, decay: Decay) -> Result<(), Corrupt> {
         if contact.entries == 0 {
-            return;
+            return Ok(());
         }
         let role = contact.profile.role();
         self.roles[role as usize].contacts += 1;
@@ -160,10 +160,11 @@ impl Account {
         if let Some(as_of) = contact.tally.as_of {
             self.add_points(role, contact.tally.points(), contact.tally.landmark, as_of, decay);
         }
-        self.all.merge(&contact.times);
+        self.all.merge(&contact.times)?;
         if role.is_line() {
-            self.line.merge(&contact.times);
+            self.line.merge(&contact.times)?;
         }
+        Ok(())
     }
 
     /// Forgets all contacts, before they [`Account::join`] again.
@@ -182,12 +183,11 @@ impl Account {
     }
 
     /// What the points of each role that the account has contacts in are worth at `as_of`.
-    pub fn parts(&self, rules: &ScoreRules) -> Vec<(Role, f64)> {
+    pub fn parts(&self, rules: &ScoreRules) -> [Option<f64>; ROLES] {
         let decay = Decay::new(rules.half_life_s);
         let worth = self.as_of.map_or(0.0, |as_of| decay.worth(self.landmark, as_of));
         // Taking floats out of a sum can leave a trace below nothing.
-        let worth = |role: Role| (role, (self.roles[role as usize].points * worth).max(0.0));
-        Role::ALL.into_iter().filter(|role| self.roles[*role as usize].contacts > 0).map(worth).collect()
+        self.roles.map(|role| (role.contacts > 0).then(|| (role.points * worth).max(0.0)))
     }
 
     /// Appends the stored form.
@@ -233,6 +233,12 @@ impl Account {
         if reader.is_empty() { Ok(account) } else { Err(reader.corrupt()) }
     }
 
+    /// Whether all of it can be read, which [`Account::decode`] leaves in part for when it is needed.
+    pub fn check(&self) -> Result<(), Corrupt> {
+        self.all.check()?;
+        self.line.check()
+    }
+
     /// When its timer is filed.
     pub fn filed(&self) -> Option<Timestamp> {
         self.filed
@@ -245,17 +251,16 @@ impl Account {
     }
 }
 
-/// Σ_r (W_r/ΣW) · 100 (1 − e^(−S_r/k)) over the roles that the account has contacts in.
-pub fn account_score(parts: &[(Role, f64)], rules: &ScoreRules) -> f64 {
-    let shown: Vec<_> =
-        parts.iter().map(|(role, points)| (weight(&rules.roles, *role), score(*points, rules.k))).collect();
-    roll_up(&shown)
+/// Σ_r (W_r/ΣW) · 100 (1 − e^(−S_r/k)) over the roles that the account has contacts in: [`Account::parts`].
+pub fn account_score(parts: &[Option<f64>; ROLES], rules: &ScoreRules) -> f64 {
+    let of_role = |(role, points): (Role, &Option<f64>)| Some((weight(&rules.roles, role), score((*points)?, rules.k)));
+    roll_up(Role::ALL.into_iter().zip(parts).filter_map(of_role))
 }
 
-/// The mean of scores by weight; nothing weighs nothing.
-pub fn roll_up(weighted: &[(f64, f64)]) -> f64 {
-    let total: f64 = weighted.iter().map(|(weight, _)| weight).sum();
-    if total > 0.0 { weighted.iter().map(|(weight, score)| weight / total * score).sum() } else { 0.0 }
+/// The mean of (weight, score); nothing weighs nothing.
+pub fn roll_up(weighted: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let total: f64 = weighted.clone().map(|(weight, _)| weight).sum();
+    if total > 0.0 { weighted.map(|(weight, score)| weight / total * score).sum() } else { 0.0 }
 }
 
 fn weight(weights: &RoleWeights, role: Role) -> f64 {
@@ -275,8 +280,8 @@ mod tests {
     /// Adobe's example of an account's score from its buying group's.
     #[test]
     fn an_accounts_score_is_the_weighted_mean_of_its_roles() {
-        let score = roll_up(&[(100.0, 52.0), (80.0, 28.0), (60.0, 17.0)]);
+        let score = roll_up([(100.0, 52.0), (80.0, 28.0), (60.0, 17.0)].into_iter());
         assert!((score - 35.25).abs() < 1e-9, "{score}");
-        assert_eq!(roll_up(&[(0.0, 52.0)]), 0.0);
+        assert_eq!(roll_up([(0.0, 52.0)].into_iter()), 0.0);
     }
 }

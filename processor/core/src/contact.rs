@@ -12,9 +12,10 @@ use crate::decay::Decay;
 use crate::entry::Entries;
 use crate::lapse::{Standing, Watch};
 use crate::profile::Profile;
+use crate::words;
 
 /// The form of a stored contact.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One contact, or (with an empty name) what happened to an account itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -104,7 +105,7 @@ impl Tally {
         put_int(out, self.landmark);
         put_uint(out, self.parts.len() as u64);
         for (name, points) in &self.parts {
-            put_bytes(out, name.as_bytes());
+            words::put(out, name);
             put_float(out, *points);
         }
     }
@@ -117,8 +118,10 @@ impl Tally {
             landmark: reader.int()?,
             parts: Vec::new(),
         };
-        for _ in 0..reader.count()? {
-            tally.parts.push((reader.text()?.into(), reader.float()?));
+        let count = reader.count()?;
+        tally.parts.reserve_exact(count);
+        for _ in 0..count {
+            tally.parts.push((words::read(reader)?, reader.float()?));
         }
         Ok(tally)
     }
@@ -172,8 +175,9 @@ impl Contact {
         Ok(contact)
     }
 
-    /// Whether its newest entries can be read, which [`Contact::decode`] leaves for when they are needed.
+    /// Whether all of it can be read, which [`Contact::decode`] leaves in part for when it is needed.
     pub fn check(&self) -> Result<(), Corrupt> {
+        self.times.check()?;
         self.recent.check()
     }
 

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::codec::{Corrupt, Reader, put_int, put_uint};
 use crate::spans::{Added, MERGED, Spans};
+use crate::tail::{Item, Tail};
 
 /// Times in neighbouring halves are no further apart than a span's longest gap, and those of halves that have two or more
 /// between them always are.
@@ -14,8 +15,34 @@ const HALF_NS: i128 = MERGED.as_nanos() / 2;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     spans: Spans,
-    /// (which half, how many times), ascending; none is zero.
-    halves: Vec<(i32, u32)>,
+    /// Ascending.
+    halves: Tail<Half>,
+}
+
+/// Half of a week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Half {
+    /// Which, counted from 1970.
+    number: i32,
+    /// How many times lie in it: never zero.
+    times: u32,
+}
+
+impl Item for Half {
+    const WHAT: &'static str = "list of weeks";
+
+    fn put(self, out: &mut Vec<u8>) {
+        put_int(out, self.number.into());
+        put_uint(out, self.times.into());
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Half, Corrupt> {
+        let (number, times) = (i32::try_from(reader.int()?), u32::try_from(reader.uint()?));
+        match (number, times) {
+            (Ok(number), Ok(times)) => Ok(Half { number, times }),
+            _ => Err(reader.corrupt()),
+        }
+    }
 }
 
 fn half(time: Timestamp) -> i32 {
@@ -35,105 +62,99 @@ impl Coverage {
     }
 
     /// Adds a time, which may be there already.
-    pub fn add(&mut self, time: Timestamp) -> Added {
-        self.count(half(time), 1);
+    pub fn add(&mut self, time: Timestamp) -> Result<Added, Corrupt> {
+        let half = Half { number: half(time), times: 1 };
+        match self.halves.last() {
+            Some(last) if half.number < last.number => {
+                let mut halves = self.halves.to_vec()?;
+                count(&mut halves, half);
+                self.halves = halves.into_iter().collect();
+            }
+            Some(last) if half.number == last.number => {
+                self.halves.replace_last(Half { times: last.times.saturating_add(1), ..last });
+            }
+            _ => self.halves.push(half),
+        }
         self.spans.add(time)
     }
 
     /// Adds all times of another.
-    pub fn merge(&mut self, other: &Coverage) {
-        other.halves.iter().for_each(|(half, times)| self.count(*half, *times));
-        self.spans.merge(&other.spans);
+    pub fn merge(&mut self, other: &Coverage) -> Result<(), Corrupt> {
+        let mut halves = self.halves.to_vec()?;
+        other.halves.iter().try_for_each(|half| half.map(|half| count(&mut halves, half)))?;
+        self.halves = halves.into_iter().collect();
+        self.spans.merge(&other.spans)
     }
 
     /// Takes out the times of `before` and adds those of `after`. `false`: the spans cannot be told from what is left,
     /// and all has to be summed again.
-    pub fn replace(&mut self, before: &Coverage, after: &Coverage) -> bool {
-        after.halves.iter().for_each(|(half, times)| self.count(*half, *times));
-        let can_take_out = before.halves.iter().all(|(half, times)| self.discount(*half, *times));
-        let is_inside =
-            |time: Timestamp| after.spans.as_slice().iter().any(|span| span.start <= time && time <= span.end);
-        let bounds = before.spans.as_slice().iter().flat_map(|span| [span.start, span.end]);
-        let gone: Vec<_> = bounds.filter(|time| !is_inside(*time)).collect();
-        let is_safe = can_take_out
-            && !gone.iter().any(|time| self.spans.is_bound(*time))
-            && before.halves.iter().all(|(half, _)| self.is_dense(*half));
+    pub fn replace(&mut self, before: &Coverage, after: &Coverage) -> Result<bool, Corrupt> {
+        let (mut halves, gone) = (self.halves.to_vec()?, before.halves.to_vec()?);
+        after.halves.iter().try_for_each(|half| half.map(|half| count(&mut halves, half)))?;
+        let can_take_out = gone.iter().all(|half| discount(&mut halves, *half));
+        let is_dense = gone.iter().all(|half| is_dense(&halves, half.number));
+        self.halves = halves.into_iter().collect();
+
+        let (spans, kept) = (self.spans.to_vec()?, after.spans.to_vec()?);
+        let is_inside = |time: &Timestamp| kept.iter().any(|span| span.start <= *time && *time <= span.end);
+        let is_bound = |time: Timestamp| spans.iter().any(|span| span.start == time || span.end == time);
+        let bounds = before.spans.to_vec()?.into_iter().flat_map(|span| [span.start, span.end]);
+        let is_safe = can_take_out && is_dense && !bounds.filter(|time| !is_inside(time)).any(is_bound);
         if is_safe {
-            self.spans.merge(&after.spans);
+            self.spans.merge(&after.spans)?;
         }
-        is_safe
+        Ok(is_safe)
     }
 
-    /// Whether the times that are left show that taking out others of this half, which bounded no span, changed none:
-    /// some are left, and what is before and after them either hangs together with any of them or with none.
-    fn is_dense(&self, half: i32) -> bool {
-        let Ok(place) = self.halves.binary_search_by_key(&half, |(other, _)| *other) else { return false };
-        let is_certain = |other: Option<&(i32, u32)>| other.is_none_or(|(other, _)| other.abs_diff(half) != 2);
-        is_certain(place.checked_sub(1).and_then(|before| self.halves.get(before)))
-            && is_certain(self.halves.get(place + 1))
-    }
-
-    fn count(&mut self, half: i32, times: u32) {
-        let place = match self.halves.last() {
-            Some((last, _)) if *last < half => self.halves.len(),
-            _ => self.halves.partition_point(|(other, _)| *other < half),
-        };
-        match self.halves.get_mut(place) {
-            Some((other, count)) if *other == half => *count = count.saturating_add(times),
-            _ => self.halves.insert(place, (half, times)),
-        }
-    }
-
-    fn discount(&mut self, half: i32, times: u32) -> bool {
-        let Ok(place) = self.halves.binary_search_by_key(&half, |(other, _)| *other) else { return false };
-        let Some((_, count)) = self.halves.get_mut(place) else { return false };
-        let Some(left) = count.checked_sub(times) else { return false };
-        *count = left;
-        if left == 0 {
-            self.halves.remove(place);
-        }
-        true
+    /// Whether all of it can be read, which [`Coverage::decode`] leaves for when it is needed.
+    pub fn check(&self) -> Result<(), Corrupt> {
+        self.spans.to_vec()?;
+        self.halves.to_vec().map(drop)
     }
 
     /// Appends the coverage to a stored value.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.spans.encode(out);
-        put_uint(out, self.halves.len() as u64);
-        let mut last = 0;
-        for (half, times) in &self.halves {
-            put_int(out, i64::from(half - last));
-            put_uint(out, u64::from(*times));
-            last = *half;
-        }
+        self.halves.encode(out);
     }
 
     /// Reads what [`Coverage::encode`] wrote.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Coverage, Corrupt> {
-        let spans = Spans::decode(reader)?;
-        let count = reader.count()?;
-        let (mut halves, mut last) = (Vec::with_capacity(count), 0i32);
-        for _ in 0..count {
-            let step = i32::try_from(reader.int()?).ok();
-            last = step.and_then(|step| last.checked_add(step)).ok_or(reader.corrupt())?;
-            halves.push((last, u32::try_from(reader.uint()?).map_err(|_| reader.corrupt())?));
-        }
-        Ok(Coverage { spans, halves })
+        Ok(Coverage { spans: Spans::decode(reader)?, halves: Tail::decode(reader)? })
     }
 
     /// Memory behind it.
     pub fn heap_bytes(&self) -> usize {
-        size_of_val(self.spans.as_slice()) + size_of_val(&*self.halves)
+        self.spans.heap_bytes() + self.halves.heap_bytes()
     }
 }
 
-impl FromIterator<Timestamp> for Coverage {
-    fn from_iter<I: IntoIterator<Item = Timestamp>>(times: I) -> Coverage {
-        let mut coverage = Coverage::default();
-        for time in times {
-            coverage.add(time);
-        }
-        coverage
+fn count(halves: &mut Vec<Half>, half: Half) {
+    let place = halves.partition_point(|other| other.number < half.number);
+    match halves.get_mut(place) {
+        Some(other) if other.number == half.number => other.times = other.times.saturating_add(half.times),
+        _ => halves.insert(place, half),
     }
+}
+
+/// `false`: there are not as many.
+fn discount(halves: &mut Vec<Half>, half: Half) -> bool {
+    let Ok(place) = halves.binary_search_by_key(&half.number, |other| other.number) else { return false };
+    let Some(other) = halves.get_mut(place) else { return false };
+    let Some(left) = other.times.checked_sub(half.times) else { return false };
+    other.times = left;
+    if left == 0 {
+        halves.remove(place);
+    }
+    true
+}
+
+/// Whether the times that are left show that taking out others of this half, which bounded no span, changed none:
+/// some are left, and what is before and after them either hangs together with any of them or with none.
+fn is_dense(halves: &[Half], number: i32) -> bool {
+    let Ok(place) = halves.binary_search_by_key(&number, |other| other.number) else { return false };
+    let is_certain = |other: Option<&Half>| other.is_none_or(|other| other.number.abs_diff(number) != 2);
+    is_certain(place.checked_sub(1).and_then(|before| halves.get(before))) && is_certain(halves.get(place + 1))
 }
 
 #[cfg(test)]
@@ -141,6 +162,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn coverage(times: impl IntoIterator<Item = Timestamp>) -> Coverage {
+        let mut coverage = Coverage::default();
+        times.into_iter().for_each(|time| _ = coverage.add(time).unwrap());
+        coverage
+    }
 
     proptest! {
         #[test]
@@ -150,10 +177,10 @@ mod tests {
             after in proptest::collection::vec(0i64..2_000, 0..8),
         ) {
             let time = |hours: &i64| Timestamp::from_second(hours * 3_600).unwrap();
-            let of = |lists: &[&Vec<i64>]| lists.iter().flat_map(|list| list.iter().map(time)).collect::<Coverage>();
-            let mut coverage = of(&[&others, &before]);
-            if coverage.replace(&of(&[&before]), &of(&[&after])) {
-                prop_assert_eq!(coverage, of(&[&others, &after]));
+            let of = |lists: &[&Vec<i64>]| coverage(lists.iter().flat_map(|list| list.iter().map(time)));
+            let mut replaced = of(&[&others, &before]);
+            if replaced.replace(&of(&[&before]), &of(&[&after])).unwrap() {
+                prop_assert_eq!(replaced, of(&[&others, &after]));
             }
         }
 
@@ -166,20 +193,19 @@ mod tests {
         ) {
             const STEP_NS: i128 = 500_000_000;
             let time = |(half, steps): &(i128, i128)| Timestamp::from_nanosecond(half * HALF_NS + steps * STEP_NS).unwrap();
-            let of = |lists: &[&Vec<_>]| lists.iter().flat_map(|list| list.iter().map(time)).collect::<Coverage>();
-            let mut coverage = of(&[&others, &before]);
-            if coverage.replace(&of(&[&before]), &of(&[&after])) {
-                prop_assert_eq!(coverage, of(&[&others, &after]));
+            let of = |lists: &[&Vec<_>]| coverage(lists.iter().flat_map(|list| list.iter().map(time)));
+            let mut replaced = of(&[&others, &before]);
+            if replaced.replace(&of(&[&before]), &of(&[&after])).unwrap() {
+                prop_assert_eq!(replaced, of(&[&others, &after]));
             }
         }
 
         #[test]
         fn among_many_a_time_is_replaced_without_counting_again(place in 0usize..200, after in 0i64..4_000) {
             let time = |hours: i64| Timestamp::from_second(hours * 3_600).unwrap();
-            let many: Coverage = (0..400).map(|n| time(n * 10)).collect();
+            let mut many = coverage((0..400).map(|n| time(n * 10)));
             let (before, after) = (time(1_000 + place as i64 * 10), time(after));
-            let mut coverage = many.clone();
-            prop_assert!(coverage.replace(&[before].into_iter().collect(), &[after].into_iter().collect()));
+            prop_assert!(many.replace(&coverage([before]), &coverage([after])).unwrap());
         }
     }
 }

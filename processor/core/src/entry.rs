@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 
 use jiff::Timestamp;
 
-use crate::codec::{Corrupt, Reader, put_bytes, put_int, put_time, put_uint};
+use crate::codec::{Corrupt, Reader, put_bytes, put_framed, put_int, put_time, put_uint};
 use crate::event::{Event, Kind, Value};
 use crate::field::Field;
 use crate::keys;
@@ -61,21 +61,20 @@ impl Entries {
 
     /// Adds an event; there must be no entry of its names.
     pub fn insert(&mut self, event: &Event<'_>) -> Result<(), Corrupt> {
-        let at = self.search(event)?.at;
-        let mut entry = Vec::with_capacity(ENTRY_BYTES);
-        put_time(&mut entry, event.occurred_at);
-        put_bytes(&mut entry, &pack(event));
+        let (at, end) = (self.search(event)?.at, self.bytes.len());
         // Doubling would leave half of a cache empty.
-        if self.bytes.capacity() - self.bytes.len() < entry.len() {
-            self.bytes.reserve_exact(entry.len() + self.bytes.len() / 4);
+        if self.bytes.capacity() - end < ENTRY_BYTES {
+            self.bytes.reserve_exact(ENTRY_BYTES + end / 4);
         }
+        put_time(&mut self.bytes, event.occurred_at);
+        put_framed(&mut self.bytes, |out| pack(event, out));
         self.count += 1;
-        if at == self.bytes.len() {
+        if at == end {
             self.newest = at;
-            self.bytes.extend_from_slice(&entry);
         } else {
-            self.newest += entry.len();
-            self.bytes.splice(at..at, entry);
+            let entry = self.bytes.len() - end;
+            self.newest += entry;
+            self.bytes[at..].rotate_right(entry);
         }
         Ok(())
     }
@@ -137,7 +136,10 @@ impl Entries {
     /// all.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Entries, Corrupt> {
         let (count, newest) = (reader.count()?, reader.count()?);
-        let entries = Entries { bytes: reader.rest().to_vec(), count, newest };
+        // Most are loaded because there is one more.
+        let mut bytes = Vec::with_capacity(reader.rest().len() + ENTRY_BYTES);
+        bytes.extend_from_slice(reader.rest());
+        let entries = Entries { bytes, count, newest };
         let mut end = Reader::new(entries.bytes.get(newest..).ok_or(reader.corrupt())?, WHAT);
         if count > 0 {
             Entry::read(&mut end)?;
@@ -208,27 +210,25 @@ pub(crate) struct Entry<'a> {
     bytes: &'a [u8],
 }
 
-/// As large as most are.
-const ENTRY_BYTES: usize = 160;
+/// Most are smaller.
+const ENTRY_BYTES: usize = 128;
 
 /// A void is never packed: it removes.
-fn pack(event: &Event<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(ENTRY_BYTES);
+fn pack(event: &Event<'_>, out: &mut Vec<u8>) {
     out.push(event.kind as u8 | if event.revision.is_some() { REVISED } else { 0 });
-    put_bytes(&mut out, event.source.as_bytes());
-    put_bytes(&mut out, event.id.as_bytes());
+    put_bytes(out, event.source.as_bytes());
+    put_bytes(out, event.id.as_bytes());
     if let Some(revision) = event.revision {
-        put_int(&mut out, revision);
+        put_int(out, revision);
     }
-    put_uint(&mut out, event.fields.len() as u64);
+    put_uint(out, event.fields.len() as u64);
     for (field, value) in &event.fields {
-        put_field(&mut out, *field, value);
+        put_field(out, *field, value);
     }
     for (name, json) in &event.unknown {
-        put_bytes(&mut out, name.as_bytes());
-        put_bytes(&mut out, json.as_bytes());
+        put_bytes(out, name.as_bytes());
+        put_bytes(out, json.as_bytes());
     }
-    out
 }
 
 impl<'a> Entry<'a> {

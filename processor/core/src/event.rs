@@ -19,9 +19,7 @@ pub use crate::field::Field;
 pub use parse::{check_future, is_email, mail_domain};
 pub use reject::Reject;
 pub use values::parse_time;
-pub(crate) use write::{
-    foreign_member, json_member, json_string, member, plain, plain_member, string_member, time_member,
-};
+pub(crate) use write::{json_member, json_string, json_time, member, plain, plain_member, string_member, time_member};
 
 /// Kafka's own default limit of a record; what is larger has been refused by most brokers already.
 pub const RECORD_BYTES: usize = 1024 * 1024;

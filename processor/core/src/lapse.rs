@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use crate::codec::{Corrupt, Reader, put_time, put_time_option, put_uint};
+use crate::moment::{later, months_later};
 use crate::spans::{Added, MERGED, Spans};
 
 /// What dates the silences of one contact or account.
@@ -17,10 +18,10 @@ pub struct Clock {
     pub zone: TimeZone,
     /// Calendar months of silence that are a lapse.
     pub months: u32,
-    /// At risk this long before.
-    pub warn: SignedDuration,
-    /// Escalated this long after.
-    pub escalate: SignedDuration,
+    /// At risk this many seconds before.
+    pub warn_s: i64,
+    /// Escalated this many seconds after.
+    pub escalate_s: i64,
     /// The last tick.
     pub tick: Option<Timestamp>,
     /// When the contact left; nothing falls due after it.
@@ -34,24 +35,24 @@ pub struct Clock {
 impl Clock {
     /// `last` + months in the zone, the day clamped to the month's last; the end of time where there is no such date.
     pub fn due(&self, last: Timestamp) -> Timestamp {
-        let months = i64::from(self.months).months();
-        if self.zone == TimeZone::UTC {
-            let civil = self.zone.to_datetime(last).checked_add(months);
-            return civil.and_then(|civil| self.zone.to_timestamp(civil)).unwrap_or(Timestamp::MAX);
+        if self.zone == TimeZone::UTC
+            && let Some(due) = months_later(last, self.months)
+        {
+            return due;
         }
-        let due = last.to_zoned(self.zone.clone()).checked_add(months);
+        let due = last.to_zoned(self.zone.clone()).checked_add(i64::from(self.months).months());
         due.map_or(Timestamp::MAX, |due| due.timestamp())
     }
 
     /// When a contact whose lapse is due then becomes at risk. Never within [`MERGED`] of the engagement, because a gap
     /// that short is not kept.
     fn warn_at(&self, last: Timestamp, due: Timestamp) -> Timestamp {
-        let earliest = last.checked_add(MERGED).unwrap_or(Timestamp::MAX);
-        due.checked_sub(self.warn).unwrap_or(Timestamp::MIN).max(earliest).min(due)
+        let earliest = later(last, MERGED.as_secs()).unwrap_or(Timestamp::MAX);
+        later(due, -self.warn_s).unwrap_or(Timestamp::MIN).max(earliest).min(due)
     }
 
     fn escalate_at(&self, due: Timestamp) -> Timestamp {
-        due.checked_add(self.escalate).unwrap_or(Timestamp::MAX)
+        later(due, self.escalate_s).unwrap_or(Timestamp::MAX)
     }
 
     /// Whether the last tick has passed a moment.
@@ -89,8 +90,8 @@ impl Clock {
     }
 
     /// All lapses of a history.
-    pub fn episodes(&self, spans: &Spans) -> Vec<Episode> {
-        spans.gaps().filter_map(|(last, next)| self.episode(last, next)).collect()
+    pub fn episodes(&self, spans: &Spans) -> Result<Vec<Episode>, Corrupt> {
+        Ok(spans.gaps()?.into_iter().filter_map(|(last, next)| self.episode(last, next)).collect())
     }
 
     /// How the relationship stands.
@@ -270,8 +271,14 @@ impl Watch {
 
     /// After anything else has changed: tells of all that differs from the lapses as they were. Alerts wait for
     /// [`Watch::settle`].
-    pub fn changed(&mut self, were: &[Episode], spans: &Spans, clock: &Clock, news: &mut Vec<News>) {
-        let are = clock.episodes(spans);
+    pub fn changed(
+        &mut self,
+        were: &[Episode],
+        spans: &Spans,
+        clock: &Clock,
+        news: &mut Vec<News>,
+    ) -> Result<(), Corrupt> {
+        let are = clock.episodes(spans)?;
         for was in were.iter().filter(|was| !are.iter().any(|is| is.last == was.last)) {
             news.push(News::Episode(was.last, None));
         }
@@ -281,29 +288,30 @@ impl Watch {
         self.due = spans.last().and_then(|last| clock.falls_due_after(last));
         self.open = are.last().is_some_and(|is| is.recovered_at.is_none());
         self.unsettled = Unsettled::All;
+        Ok(())
     }
 
     /// The lapses that stand as facts.
-    pub fn standing(&self, spans: &Spans, clock: &Clock) -> Vec<Episode> {
-        let mut episodes = clock.episodes(spans);
+    pub fn standing(&self, spans: &Spans, clock: &Clock) -> Result<Vec<Episode>, Corrupt> {
+        let mut episodes = clock.episodes(spans)?;
         // What the last tick has made due stands only once its timer has fired.
         if !self.open && episodes.last().is_some_and(|last| last.recovered_at.is_none()) {
             episodes.pop();
         }
-        episodes
+        Ok(episodes)
     }
 
     /// On a tick: opens what has become due and has not been told.
-    pub fn fire(&mut self, spans: &Spans, clock: &Clock, news: &mut Vec<News>) {
-        let (Some(last), Some(due)) = (spans.last(), self.due) else { return };
+    pub fn fire(&mut self, spans: &Spans, clock: &Clock, news: &mut Vec<News>) -> Result<(), Corrupt> {
+        let (Some(last), Some(due)) = (spans.last(), self.due) else { return Ok(()) };
         let has_lapsed = clock.has_passed(due);
         if has_lapsed && !self.open {
             self.open = true;
             news.push(News::Episode(last, clock.episode(last, None)));
         }
-        self.compare(Some(last), spans, clock, news);
+        self.compare(Some(last), spans, clock, news)?;
         if clock.is_paused() || clock.left_at.is_some() {
-            return;
+            return Ok(());
         }
         if has_lapsed {
             if !self.told(Rule::Lapse, last).is_some_and(|told| told.change.is_open()) {
@@ -319,6 +327,7 @@ impl Watch {
         {
             self.tell(Rule::AtRisk, last, Change::Opened, None, clock, news);
         }
+        Ok(())
     }
 
     /// The next moment at which [`Watch::fire`] would tell something: in the past, if it would now.
@@ -380,10 +389,12 @@ impl Watch {
     }
 
     /// Once a record is finished: compares what was told with the truth; opens nothing.
-    pub fn settle(&mut self, spans: &Spans, clock: &Clock, news: &mut Vec<News>) {
+    pub fn settle(&mut self, spans: &Spans, clock: &Clock, news: &mut Vec<News>) -> Result<(), Corrupt> {
         match std::mem::take(&mut self.unsettled) {
-            Unsettled::None => {}
-            Unsettled::After(these) => these.into_iter().for_each(|last| self.compare(Some(last), spans, clock, news)),
+            Unsettled::None => Ok(()),
+            Unsettled::After(these) => {
+                these.into_iter().try_for_each(|last| self.compare(Some(last), spans, clock, news))
+            }
             Unsettled::All => self.compare(None, spans, clock, news),
         }
     }
@@ -393,18 +404,25 @@ impl Watch {
         self.unsettled = Unsettled::None;
     }
 
-    fn compare(&mut self, of: Option<Timestamp>, spans: &Spans, clock: &Clock, news: &mut Vec<News>) {
+    fn compare(
+        &mut self,
+        of: Option<Timestamp>,
+        spans: &Spans,
+        clock: &Clock,
+        news: &mut Vec<News>,
+    ) -> Result<(), Corrupt> {
         for place in 0..self.ledger.len() {
             let told = self.ledger[place];
             if of.is_some_and(|last| last != told.last) {
                 continue;
             }
             let due = clock.due(told.last);
-            let truth = Truth::of(told, spans.gap_after(told.last), due, clock);
+            let truth = Truth::of(told, spans.gap_after(told.last)?, due, clock);
             if let Some((change, recovered_at)) = truth.change(told) {
                 self.tell(told.rule, told.last, change, recovered_at, clock, news);
             }
         }
+        Ok(())
     }
 
     /// Appends the watch to a stored value.

@@ -2,18 +2,23 @@
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use smol_str::SmolStr;
 
 use crate::account::{Account, account_score};
 use crate::contact::Contact;
 use crate::decay::{Decay, score};
 use crate::event::{
-    Event, Field, foreign_member, json_member, member, plain, plain_member, string_member, time_member,
+    Event, Field, json_member, json_string, json_time, member, plain, plain_member, string_member, time_member,
 };
 use crate::lapse::{Episode, Rule, Told};
+use crate::moment::put_moment;
+use crate::profile::{ROLES, Role};
 use crate::rules::{DAY_S, ScoreRules};
 
 /// Hexadecimal digits of an id: 128 bits, so that no two meet by chance.
 const ID_DIGITS: usize = 32;
+/// What an id is a hash of is seldom longer.
+const NAME_BYTES: usize = 128;
 
 /// Whom something is about; an empty contact is the account itself.
 #[derive(Clone, Copy, Debug)]
@@ -34,22 +39,29 @@ impl Who<'_> {
 
     /// The id of an alert, and of the fact that is its lapse: a hash of rule, account, contact and last engagement.
     pub fn alert_id(&self, rule: Rule, last: Timestamp) -> String {
-        let mut hash = Sha256::new();
-        for part in [self.rule(rule), self.account, self.contact, &last.to_string()] {
-            hash.update(part.as_bytes());
-            hash.update([0]);
+        let mut name = Vec::with_capacity(NAME_BYTES);
+        for part in [self.rule(rule), self.account, self.contact] {
+            name.extend_from_slice(part.as_bytes());
+            name.push(0);
         }
+        put_moment(&mut name, last);
+        name.push(0);
         let mut id = String::with_capacity(ID_DIGITS);
-        for byte in hash.finalize().iter().take(ID_DIGITS / 2) {
-            id.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or_default());
-            id.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or_default());
+        for byte in Sha256::digest(&name).iter().take(ID_DIGITS / 2) {
+            for digit in [byte >> 4, byte & 15] {
+                id.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+            }
         }
         id
     }
 
-    /// The key of a score.
-    pub fn score_key(&self) -> Vec<u8> {
-        if self.contact.is_empty() { join(&[self.account]) } else { join(&[self.account, self.contact]) }
+    /// Appends the key of a score.
+    pub fn put_score_key(&self, key: &mut Vec<u8>) {
+        put_part(key, self.account);
+        if !self.contact.is_empty() {
+            key.push(b'|');
+            put_part(key, self.contact);
+        }
     }
 
     fn members(&self, out: &mut Vec<u8>) {
@@ -61,30 +73,32 @@ impl Who<'_> {
     }
 }
 
-/// The key of an event's fact: its identity.
+/// The key of an event's fact: its identity. Parts stand with `|` between them.
 pub(crate) fn fact_key(event: &Event<'_>) -> Vec<u8> {
-    match event.revision {
-        Some(_) => join(&[&event.account, &event.source, &event.id]),
-        None => join(&[&event.account, &event.contact, &event.occurred_at.to_string(), &event.source, &event.id]),
+    let mut key = Vec::with_capacity(NAME_BYTES);
+    put_part(&mut key, &event.account);
+    if event.revision.is_none() {
+        key.push(b'|');
+        put_part(&mut key, &event.contact);
+        key.push(b'|');
+        put_moment(&mut key, event.occurred_at);
     }
-}
-
-/// Parts with `|` between them; `%` and `|` inside them are written as in a URL.
-fn join(parts: &[&str]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
-    for (place, part) in parts.iter().enumerate() {
-        if place > 0 {
-            key.push(b'|');
-        }
-        for &byte in part.as_bytes() {
-            match byte {
-                b'%' => key.extend_from_slice(b"%25"),
-                b'|' => key.extend_from_slice(b"%7C"),
-                _ => key.push(byte),
-            }
-        }
+    for part in [&event.source, &event.id] {
+        key.push(b'|');
+        put_part(&mut key, part);
     }
     key
+}
+
+/// Appends a part of a key; `%` and `|` inside it are written as in a URL.
+fn put_part(key: &mut Vec<u8>, part: &str) {
+    let mut rest = part.as_bytes();
+    while let Some(place) = memchr::memchr2(b'%', b'|', rest) {
+        key.extend_from_slice(&rest[..place]);
+        key.extend_from_slice(if rest[place] == b'%' { b"%25" } else { b"%7C" });
+        rest = &rest[place + 1..];
+    }
+    key.extend_from_slice(rest);
 }
 
 /// Appends a JSON object under a name.
@@ -114,13 +128,6 @@ pub(crate) fn array<T, E>(
     Ok(())
 }
 
-fn optional_time(out: &mut Vec<u8>, name: &'static str, time: Option<Timestamp>) {
-    match time {
-        Some(time) => time_member(out, name, time),
-        None => json_member(out, name, "null"),
-    }
-}
-
 /// Appends `"name":"text"` if there is a text.
 pub(crate) fn optional_text(out: &mut Vec<u8>, name: &'static str, text: Option<&str>) {
     if let Some(text) = text {
@@ -131,15 +138,23 @@ pub(crate) fn optional_text(out: &mut Vec<u8>, name: &'static str, text: Option<
 /// A score as it stands: what a contact's or an account's score record says.
 pub(crate) struct ScoreView<'a> {
     score: f64,
-    parts: Vec<(&'a str, f64)>,
+    parts: Parts<'a>,
     as_of: Option<Timestamp>,
-    last_two_way: Option<Timestamp>,
     last: Option<Timestamp>,
     due: Option<Timestamp>,
     engagements: u64,
-    touches_since: Option<u64>,
+    /// Of a contact: the last conversation, and the touches since the last engagement.
+    own: Option<(Option<Timestamp>, u64)>,
     standing: &'static str,
     version: u64,
+}
+
+/// The points that a score is made of.
+enum Parts<'a> {
+    /// A contact's, by vehicle, and what a stored point is worth.
+    Vehicles(&'a [(SmolStr, f64)], f64),
+    /// An account's, by role; `None` where it has no contacts.
+    Roles([Option<f64>; ROLES]),
 }
 
 impl<'a> ScoreView<'a> {
@@ -147,16 +162,14 @@ impl<'a> ScoreView<'a> {
     pub fn of_contact(contact: &'a Contact, rules: &ScoreRules) -> ScoreView<'a> {
         let (tally, decay) = (&contact.tally, Decay::new(rules.half_life_s));
         let worth = tally.as_of.map_or(0.0, |as_of| decay.worth(tally.landmark, as_of));
-        let parts: Vec<_> = tally.parts.iter().map(|(name, points)| (&**name, points * worth)).collect();
         ScoreView {
-            score: score(parts.iter().map(|(_, points)| points).sum(), rules.k),
-            parts,
+            score: score(tally.parts.iter().map(|(_, points)| points * worth).sum(), rules.k),
+            parts: Parts::Vehicles(&tally.parts, worth),
             as_of: tally.as_of,
-            last_two_way: tally.last_two_way,
             last: contact.times.last(),
             due: contact.watch.due,
             engagements: tally.engagements,
-            touches_since: Some(contact.touches_since),
+            own: Some((tally.last_two_way, contact.touches_since)),
             standing: contact.standing.name(),
             version: contact.version,
         }
@@ -167,13 +180,12 @@ impl<'a> ScoreView<'a> {
         let parts = account.parts(rules);
         ScoreView {
             score: account_score(&parts, rules),
-            parts: parts.into_iter().map(|(role, points)| (role.name(), points)).collect(),
+            parts: Parts::Roles(parts),
             as_of: account.as_of,
-            last_two_way: None,
             last: account.relevant().last(),
             due: account.watch.due,
             engagements: account.engagements,
-            touches_since: None,
+            own: None,
             standing: account.standing.name(),
             version: account.version,
         }
@@ -188,27 +200,56 @@ impl<'a> ScoreView<'a> {
     pub fn write(&self, who: Who<'_>, rules: &ScoreRules, generation: u64, out: &mut Vec<u8>) {
         out.push(b'{');
         who.members(out);
-        plain_member(out, "score", self.score);
-        object(out, "parts", |out| {
-            for (name, points) in &self.parts {
-                foreign_member(out, name);
-                plain(out, points);
+        out.extend_from_slice(b",\"score\":");
+        plain(out, self.score);
+        out.extend_from_slice(b",\"parts\":{");
+        self.parts.write(out);
+        out.extend_from_slice(b"},\"half_life_days\":");
+        plain(out, rules.half_life_s as f64 / DAY_S as f64);
+        out.extend_from_slice(b",\"as_of\":");
+        json_time(out, self.as_of);
+        out.extend_from_slice(b",\"last_engagement_at\":");
+        json_time(out, self.last);
+        match self.own {
+            Some((last_two_way, touches_since)) => {
+                out.extend_from_slice(b",\"last_two_way_at\":");
+                json_time(out, last_two_way);
+                out.extend_from_slice(b",\"touches_since\":");
+                plain(out, touches_since);
             }
-        });
-        plain_member(out, "half_life_days", rules.half_life_s as f64 / DAY_S as f64);
-        optional_time(out, "as_of", self.as_of);
-        optional_time(out, "last_engagement_at", self.last);
-        if who.contact.is_empty() {
-            json_member(out, "touches_since", "null");
-        } else {
-            optional_time(out, "last_two_way_at", self.last_two_way);
-            plain_member(out, "touches_since", self.touches_since.unwrap_or_default());
+            None => out.extend_from_slice(b",\"touches_since\":null"),
         }
-        optional_time(out, "due", self.due);
-        plain_member(out, "engagements", self.engagements);
-        string_member(out, "state", self.standing);
-        plain_member(out, "version", version(generation, self.version));
+        out.extend_from_slice(b",\"due\":");
+        json_time(out, self.due);
+        out.extend_from_slice(b",\"engagements\":");
+        plain(out, self.engagements);
+        out.extend_from_slice(b",\"state\":\"");
+        out.extend_from_slice(self.standing.as_bytes());
+        out.extend_from_slice(b"\",\"version\":");
+        plain(out, version(generation, self.version));
         out.push(b'}');
+    }
+}
+
+impl Parts<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut write = |is_first: bool, name: &str, points: f64| {
+            if !is_first {
+                out.push(b',');
+            }
+            json_string(out, name);
+            out.push(b':');
+            plain(out, points);
+        };
+        match self {
+            Parts::Vehicles(parts, worth) => {
+                parts.iter().enumerate().for_each(|(place, (name, points))| write(place == 0, name, points * worth));
+            }
+            Parts::Roles(roles) => {
+                let parts = Role::ALL.into_iter().zip(roles).filter_map(|(role, points)| Some((role, (*points)?)));
+                parts.enumerate().for_each(|(place, (role, points))| write(place == 0, role.name(), points));
+            }
+        }
     }
 }
 
@@ -226,7 +267,8 @@ pub(crate) fn write_episode(who: Who<'_>, id: &str, episode: &Episode, version: 
     who.members(out);
     time_member(out, "last_engagement_at", episode.last);
     time_member(out, "lapsed_at", episode.lapsed_at);
-    optional_time(out, "recovered_at", episode.recovered_at);
+    member(out, "recovered_at");
+    json_time(out, episode.recovered_at);
     plain_member(out, "version", version);
     out.push(b'}');
 }
@@ -243,8 +285,8 @@ pub(crate) struct AlertView<'a> {
 }
 
 impl AlertView<'_> {
-    /// Appends the alert; `context` appends further members.
-    pub fn write(&self, out: &mut Vec<u8>, context: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends the alert; `context` are further members, each with a comma before it.
+    pub fn write(&self, out: &mut Vec<u8>, context: &[u8]) {
         out.push(b'{');
         string_member(out, "id", self.id);
         string_member(out, "rule", self.who.rule(self.told.rule));
@@ -260,7 +302,8 @@ impl AlertView<'_> {
         if let Some(at) = self.told.recovered_at {
             time_member(out, "recovered_at", at);
         }
-        optional_time(out, "tick", self.told.tick);
+        member(out, "tick");
+        json_time(out, self.told.tick);
         if let Some(tick) = self.told.tick {
             plain_member(out, "late_s", tick.as_second() - self.due.as_second());
         }
@@ -268,7 +311,7 @@ impl AlertView<'_> {
             plain_member(out, "backlog", true);
         }
         plain_member(out, "score", self.score);
-        context(out);
+        out.extend_from_slice(context);
         out.push(b'}');
     }
 }

@@ -39,7 +39,7 @@ pub trait State {
     /// The same as [`State::contact_keys`], of accounts.
     fn account_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Self::Error>;
 
-    /// Visits the contacts that were put since the last commit, each once, in order of their keys.
+    /// Visits the contacts that were put since the last visit or commit, each once, in order of their keys.
     fn changed_contacts(
         &mut self,
         visit: impl FnMut(&[u8], &mut Contact) -> Result<(), Corrupt>,

@@ -143,15 +143,18 @@ impl Machine {
 
     /// Publishes the scores that have changed, and stores the machine: to be called before every commit.
     pub fn flush<S: State, O: Outputs>(&mut self, state: &mut S, out: &mut O) -> Result<(), S> {
-        let (rules, generation, mut value) = (&self.tally_rules().score, self.generation, Vec::new());
+        let (rules, generation) = (&self.tally_rules().score, self.generation);
+        let (mut key, mut value) = (Vec::new(), Vec::new());
         let is_wanted = out.wants(Topic::Scores);
         let mut publish = |who: Who<'_>, score: Option<ScoreView<'_>>| {
+            key.clear();
             value.clear();
+            who.put_score_key(&mut key);
             let is_some = score.is_some();
             if let Some(score) = score {
                 score.write(who, rules, generation, &mut value);
             }
-            out.publish(Topic::Scores, &who.score_key(), is_some.then_some(&value));
+            out.publish(Topic::Scores, &key, is_some.then_some(&value));
         };
         state.changed_contacts(|key, record| {
             if std::mem::take(&mut record.is_listed) && is_wanted {

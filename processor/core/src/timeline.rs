@@ -4,6 +4,7 @@
 //! A page holds the entries from its key's place on, up to the next page's; the first page's place is before everything.
 //! What lies at or after the contact's `floor` is in the record.
 
+use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use crate::codec::Corrupt;
@@ -119,7 +120,12 @@ impl<S: State> Timeline<'_, S> {
     }
 
     fn is_recent(&self, event: &Event<'_>) -> bool {
-        self.contact.floor.as_deref().is_none_or(|floor| floor <= place(event).as_slice())
+        let Some(floor) = self.contact.floor.as_deref() else { return true };
+        // Most moments differ.
+        match floor[..floor.len().min(keys::TIME_BYTES)].cmp(&keys::time_bytes(event.occurred_at)) {
+            Ordering::Equal => floor <= place(event).as_slice(),
+            order => order == Ordering::Less,
+        }
     }
 
     /// The page that holds a place: its own place, and its entries.

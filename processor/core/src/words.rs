@@ -1,7 +1,33 @@
-//! Words that stand in most records of a timeline, as one byte each in its packed form.
+//! Words that stand in most records of a timeline, as one byte each in its packed form, and vehicles in that of a tally.
 //!
 //! The number of a word stands in stored timelines: once assigned it must never be changed, and new words are added at the
 //! end. Any other word is stored as it is, so nothing depends on what is listed but how much room a timeline takes.
+
+use smol_str::SmolStr;
+
+use crate::codec::{Corrupt, Reader, put_bytes};
+
+/// Stands before a word that has no number.
+const OTHER: u8 = 0xff;
+
+/// Appends a word: its number, or all of it.
+pub(crate) fn put(out: &mut Vec<u8>, word: &str) {
+    match number(word) {
+        Some(number) => out.push(number),
+        None => {
+            out.push(OTHER);
+            put_bytes(out, word.as_bytes());
+        }
+    }
+}
+
+/// Reads what [`put`] wrote.
+pub(crate) fn read(reader: &mut Reader<'_>) -> Result<SmolStr, Corrupt> {
+    match reader.byte()? {
+        OTHER => Ok(reader.text()?.into()),
+        number => word(number).map(SmolStr::new_static).ok_or(reader.corrupt()),
+    }
+}
 
 macro_rules! words {
     ($($number:literal $word:literal)*) => {
@@ -48,6 +74,13 @@ mod tests {
         for (number_of, word_of) in WORDS {
             assert_eq!(number(word_of), Some(*number_of));
             assert_eq!(word(*number_of), Some(*word_of));
+            assert_ne!(*number_of, OTHER);
+        }
+        let words = WORDS.iter().map(|(_, word)| *word).chain(["", "a word of nobody else"]);
+        for word in words {
+            let mut bytes = Vec::new();
+            put(&mut bytes, word);
+            assert_eq!(read(&mut Reader::new(&bytes, "word")).unwrap(), word);
         }
     }
 }

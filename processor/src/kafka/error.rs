@@ -31,10 +31,14 @@ pub enum ProcessError {
         source: StepError<StoreError>,
     },
     /// Another process uses the state directory.
-    #[error("the state directory {path} is in use by another process: stop that one, or use another directory")]
+    #[error(
+        "another process works as {stage} in the state directory {path}: stop that one, or give this one a [state] dir of its own"
+    )]
     InUse {
         /// The directory.
         path: PathBuf,
+        /// What that process does.
+        stage: String,
     },
     /// The state directory does not work.
     #[error("the state directory {path} cannot be used")]

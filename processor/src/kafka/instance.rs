@@ -6,10 +6,7 @@ use std::path::Path;
 
 use super::error::ProcessError;
 
-/// In the state directory.
-const FILE: &str = "instance";
-
-/// The name, held as long as this lives: no other process uses the state directory meanwhile.
+/// The name, held as long as this lives: no other process has this stage in this state directory meanwhile.
 #[derive(Debug)]
 pub struct Instance {
     name: String,
@@ -19,7 +16,7 @@ pub struct Instance {
 impl Instance {
     /// Takes the state directory, which is made if it is not there. The first time it gets a name at random: a process that
     /// restarts is the same member of its group, and ends the transaction that its predecessor left open.
-    pub fn take(dir: &Path) -> Result<Instance, ProcessError> {
+    pub fn take(dir: &Path, stage: &str) -> Result<Instance, ProcessError> {
         let failed = |source| ProcessError::Directory { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(failed)?;
         let mut file = OpenOptions::new()
@@ -27,11 +24,13 @@ impl Instance {
             .write(true)
             .create(true)
             .truncate(false)
-            .open(dir.join(FILE))
+            .open(dir.join(format!("instance.{stage}")))
             .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(ProcessError::InUse { path: dir.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(ProcessError::InUse { path: dir.to_owned(), stage: stage.to_owned() });
+            }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let name = name(&mut file).map_err(failed)?;

@@ -15,6 +15,7 @@ mod error;
 mod instance;
 mod open;
 mod position;
+mod status;
 mod transaction;
 mod worker;
 
@@ -39,6 +40,7 @@ use client::Member;
 pub use error::ProcessError;
 pub use instance::Instance;
 pub use position::{Committed, ForeignOffset, Position, Stand};
+pub use status::Status;
 use worker::Worker;
 
 /// Between two looks at how far the group has come.
@@ -102,6 +104,7 @@ pub struct Config {
 /// What the workers of a process have in common.
 struct Shared {
     metrics: Metrics,
+    status: Arc<Status>,
     /// Open states: they share the memory.
     stores: AtomicUsize,
     /// Where each partition ended at the start, if the run ends there.
@@ -117,10 +120,10 @@ impl Shared {
 }
 
 /// Works until `stop` is set, or to the end if that was asked for; drains, and tells what was done.
-pub fn run(config: Config, metrics: Metrics, stop: &AtomicBool) -> Result<Progress, ProcessError> {
+pub fn run(config: Config, metrics: Metrics, status: Arc<Status>, stop: &AtomicBool) -> Result<Progress, ProcessError> {
     let until_end = if config.until_end { Some(ends(&config, stop)?) } else { None };
     let (config, stores) = (Arc::new(config), AtomicUsize::new(0));
-    let shared = Arc::new(Shared { metrics, stores, until_end, total: Mutex::default() });
+    let shared = Arc::new(Shared { metrics, status, stores, until_end, total: Mutex::default() });
     let is_over = AtomicBool::new(false);
     let mut outcome = Ok(());
     thread::scope(|scope| {

@@ -18,38 +18,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// For room in the queue.
 const ROOM: Duration = Duration::from_millis(5);
 
-/// Why a transaction was not committed, as far as is known.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// It has been aborted: the producer is good for another.
-    Aborted(KafkaError),
-    /// Nobody knows, or the producer is good for nothing any more: take a new one.
-    Doubt(KafkaError),
-}
-
-impl Failure {
-    pub fn cause(&self) -> &KafkaError {
-        match self {
-            Failure::Aborted(error) | Failure::Doubt(error) => error,
-        }
-    }
-}
-
-/// Publishes batches and commits offsets: all or nothing.
+/// Publishes batches and commits offsets: all or nothing. After an error nobody knows which, and the producer is good for
+/// nothing any more: the next one of its name settles the transaction, and then the group's offsets tell.
 pub(super) fn commit<'a>(
     producer: &BaseProducer,
     topics: &Topics,
     batches: impl Iterator<Item = &'a OutputBatch>,
     offsets: &TopicPartitionList,
     group: &ConsumerGroupMetadata,
-) -> Result<(), Failure> {
+) -> Result<(), KafkaError> {
     let deadline = Instant::now() + PATIENCE;
-    producer.begin_transaction().map_err(Failure::Doubt)?;
-    let sent = batches.flat_map(OutputBatch::iter).try_for_each(|output| send(producer, topics, output, deadline));
-    let committed = sent
-        .and_then(|()| until(deadline, |left| producer.send_offsets_to_transaction(offsets, group, left)))
-        .and_then(|()| until(deadline, |left| producer.commit_transaction(left)));
-    committed.map_err(|error| abort(producer, error))
+    producer.begin_transaction()?;
+    batches.flat_map(OutputBatch::iter).try_for_each(|output| send(producer, topics, output, deadline))?;
+    until(deadline, |left| producer.send_offsets_to_transaction(offsets, group, left))?;
+    until(deadline, |left| producer.commit_transaction(left))
 }
 
 /// Asks again while the error says so.
@@ -60,19 +42,6 @@ fn until(deadline: Instant, ask: impl Fn(Duration) -> Result<(), KafkaError>) ->
             Err(KafkaError::Transaction(error)) if error.is_retriable() && !left.is_zero() => {}
             answer => return answer,
         }
-    }
-}
-
-fn abort(producer: &BaseProducer, error: KafkaError) -> Failure {
-    let is_known = match &error {
-        KafkaError::Transaction(error) => error.txn_requires_abort() && !error.is_fatal(),
-        // It did not come to the commit.
-        _ => true,
-    };
-    if is_known && producer.abort_transaction(PATIENCE).is_ok() {
-        Failure::Aborted(error)
-    } else {
-        Failure::Doubt(error)
     }
 }
 

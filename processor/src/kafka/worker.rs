@@ -22,7 +22,8 @@ use super::active::{Active, Entry, FLUSH_EVERY, FLUSH_RECORDS};
 use super::client::{self, Member, Rebalance};
 use super::error::ProcessError;
 use super::open::{Opened, Opener, Wanted, committed};
-use super::transaction::{self, Failure};
+use super::status::Doing;
+use super::transaction;
 use super::{Config, Shared};
 use crate::StoreError;
 
@@ -36,6 +37,8 @@ const LOOK_EVERY: usize = 32;
 const INIT: Duration = Duration::from_secs(5);
 /// Between two attempts while the broker is away.
 const RETRY: Duration = Duration::from_millis(500);
+/// How fresh the status is.
+const TELL_EVERY: Duration = Duration::from_millis(200);
 /// For a partition to be set to another offset.
 const SEEK: Duration = Duration::from_secs(5);
 
@@ -57,6 +60,7 @@ pub(super) struct Worker {
     retry_at: Instant,
     owned: BTreeMap<i32, Owned>,
     committed_at: Instant,
+    told_at: Instant,
 }
 
 impl Worker {
@@ -74,6 +78,7 @@ impl Worker {
             retry_at: now,
             owned: BTreeMap::new(),
             committed_at: now,
+            told_at: now,
         })
     }
 
@@ -98,8 +103,29 @@ impl Worker {
             self.serve()?;
             self.go_on()?;
             self.commit_if_due()?;
+            self.tell();
         }
         Ok(())
+    }
+
+    /// Says what it is doing, now and then.
+    fn tell(&mut self) {
+        if self.told_at.elapsed() < TELL_EVERY {
+            return;
+        }
+        self.told_at = Instant::now();
+        let mut doing = Doing { is_connected: self.producer.is_some(), ..Doing::default() };
+        for owned in self.owned.values() {
+            match owned {
+                Owned::Opening(_) => doing.opening += 1,
+                Owned::Active(active) => {
+                    doing.partitions += 1;
+                    doing.behind += active.until.map_or(0, |until| until.offset.abs_diff(active.stand.position.offset));
+                }
+            }
+        }
+        self.shared.status.tell(self.number, doing);
+        self.shared.metrics.status(self.shared.status.totals());
     }
 
     /// Messages, and whatever the group does, until a commit is due.
@@ -157,15 +183,15 @@ impl Worker {
         Ok(())
     }
 
+    /// librdkafka goes on by itself after most errors, and says so.
     fn complain(&mut self, error: KafkaError) -> Result<(), ProcessError> {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::FencedInstanceId) | Some(RDKafkaErrorCode::Fatal) => self.rejoin(error),
+            Some(RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::Fatal) => self.rejoin(error),
+            // What a state goes on from has gone from the log meanwhile.
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 Err(ProcessError::Refused(error))
             }
-            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
-                Err(ProcessError::Refused(error))
-            }
+            Some(code) if is_refusal(code) => Err(ProcessError::Refused(error)),
             _ => {
                 debug!(worker = self.number, %error, "poll");
                 Ok(())
@@ -348,8 +374,8 @@ impl Worker {
             }
         }
         if offsets.count() > 0 {
-            if let Err(failure) = self.publish(&producer, &offsets) {
-                return self.doubt(&failure, producer);
+            if let Err(error) = self.publish(&producer, &offsets) {
+                return self.doubt(error);
             }
         }
         self.producer = Some(producer);
@@ -359,10 +385,10 @@ impl Worker {
         Ok(())
     }
 
-    fn publish(&self, producer: &BaseProducer, offsets: &TopicPartitionList) -> Result<(), Failure> {
+    fn publish(&self, producer: &BaseProducer, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
         let batches = self.active().map(|active| &active.partition.outputs);
         // Of now: a generation of before would be refused.
-        let group = self.member.group_metadata().ok_or(Failure::Doubt(KafkaError::Canceled))?;
+        let group = self.member.group_metadata().ok_or(KafkaError::Canceled)?;
         transaction::commit(producer, &self.config.topics, batches, offsets, &group)
     }
 
@@ -387,16 +413,12 @@ impl Worker {
     }
 
     /// Every partition goes back to its store, and will find out from the group's offsets what was published.
-    fn doubt(&mut self, failure: &Failure, producer: BaseProducer) -> Result<(), ProcessError> {
-        let error = failure.cause();
+    fn doubt(&mut self, error: KafkaError) -> Result<(), ProcessError> {
         warn!(worker = self.number, %error, "the transaction failed; going on from the last commit");
         self.shared.metrics.aborted();
-        if let Failure::Doubt(KafkaError::Transaction(error)) = failure {
-            if let RDKafkaErrorCode::TransactionalIdAuthorizationFailed = error.code() {
-                return Err(ProcessError::Refused(KafkaError::Transaction(error.clone())));
-            }
+        if error.rdkafka_error_code().is_some_and(is_refusal) {
+            return Err(ProcessError::Refused(error));
         }
-        drop(producer);
         self.retry_at = Instant::now();
         for active in self.active_mut() {
             active.abort().map_err(|source| failed(active.number, source))?;
@@ -454,6 +476,17 @@ impl Worker {
 
 /// All partitions together publish no more than this in one transaction: librdkafka keeps a copy until it is acknowledged.
 const BATCH_BYTES: usize = 32 << 20;
+
+/// Whether somebody has to allow it first.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+    )
+}
 
 fn one(topic: &str, partition: i32, offset: Option<i64>) -> Result<TopicPartitionList, ProcessError> {
     let mut list = TopicPartitionList::new();

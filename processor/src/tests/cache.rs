@@ -35,6 +35,7 @@ enum Op {
     Keep(u8),
     Lose(u8),
     Keys(u8, u8),
+    Pack,
     Commit,
     Abort,
 }
@@ -45,6 +46,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0..40u8).prop_map(Op::Keep),
         1 => (0..40u8).prop_map(Op::Lose),
         1 => (0..40u8, 0..40u8).prop_map(|(from, to)| Op::Keys(from, to.max(from))),
+        1 => Just(Op::Pack),
         1 => Just(Op::Commit),
         1 => Just(Op::Abort),
     ]
@@ -54,6 +56,8 @@ fn op() -> impl Strategy<Value = Op> {
 struct Sut {
     cache: Cache<Toy>,
     database: BTreeMap<u8, Vec<u8>>,
+    /// What has been packed and not committed.
+    batch: BTreeMap<u8, Option<Vec<u8>>>,
 }
 
 impl Sut {
@@ -69,16 +73,33 @@ impl Sut {
         self.database.iter().map(|(key, packed)| (*key, Toy::decode(packed).unwrap().value)).collect()
     }
 
-    fn commit(&mut self) {
+    fn pack(&mut self) {
         let mut before = Vec::new();
-        self.cache.pack_dirty(|key, packed| {
+        let mut visited = Vec::new();
+        let visit = |key: &[u8], toy: &mut Toy| {
+            visited.push((key.to_vec(), toy.value));
+            Ok(())
+        };
+        let tell = |key: &[u8], packed: Option<&[u8]>| {
             assert!(before.as_slice() < key, "in the order of keys");
             before = key.to_vec();
+            drop(self.batch.insert(key[0], packed.map(<[u8]>::to_vec)));
+        };
+        self.cache.pack_dirty(visit, tell).unwrap();
+        for (key, value) in visited {
+            let packed = self.batch.get(&key[0]).unwrap().as_deref().unwrap();
+            assert_eq!(Toy::decode(packed).unwrap().value, value, "what was visited is what is written");
+        }
+    }
+
+    fn commit(&mut self) {
+        self.pack();
+        for (key, packed) in std::mem::take(&mut self.batch) {
             match packed {
-                Some(packed) => drop(self.database.insert(key[0], packed.to_vec())),
-                None => drop(self.database.remove(&key[0])),
+                Some(packed) => drop(self.database.insert(key, packed)),
+                None => drop(self.database.remove(&key)),
             }
-        });
+        }
         self.cache.settle();
     }
 }
@@ -86,7 +107,7 @@ impl Sut {
 proptest! {
     #[test]
     fn loses_nothing_and_keeps_its_bound(ops in prop::collection::vec(op(), 1..200)) {
-        let mut sut = Sut { cache: Cache::new(BOUND), database: BTreeMap::new() };
+        let mut sut = Sut { cache: Cache::new(BOUND), database: BTreeMap::new(), batch: BTreeMap::new() };
         let (mut committed, mut model) = (BTreeMap::new(), BTreeMap::new());
         for op in ops {
             match op {
@@ -109,6 +130,7 @@ proptest! {
                         prop_assert_eq!(is_here, model.contains_key(&key[0]));
                     }
                 }
+                Op::Pack => sut.pack(),
                 Op::Commit => {
                     sut.commit();
                     committed.clone_from(&model);
@@ -117,6 +139,7 @@ proptest! {
                 }
                 Op::Abort => {
                     sut.cache.discard_dirty();
+                    sut.batch.clear();
                     model.clone_from(&committed);
                 }
             }
@@ -143,7 +166,7 @@ fn keeps_what_is_wanted_again() {
         for key in 0..40u8 {
             cache.put(&[1, round, key], Box::new(Toy { value: 1, bytes: 1_000 }));
         }
-        cache.pack_dirty(|_, _| ());
+        cache.pack_dirty(|_, _| Ok(()), |_, _| ()).unwrap();
         cache.settle();
     }
 }
@@ -155,7 +178,7 @@ fn gives_back_the_slots_of_what_it_has_no_room_for_any_more() {
         for number in 0..1_000u16 {
             let [high, low] = number.to_be_bytes();
             cache.put(&[round, high, low], Box::new(Toy { value: number, bytes }));
-            cache.pack_dirty(|_, _| ());
+            cache.pack_dirty(|_, _| Ok(()), |_, _| ()).unwrap();
             cache.settle();
             let Known::Here(newest) = cache.take(&[round, high, low]).unwrap() else { panic!("{number} is lost") };
             cache.keep(&[round, high, low], newest);

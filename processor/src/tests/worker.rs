@@ -81,18 +81,18 @@ impl Journal for Lines {
 const START: i64 = 1_577_836_800;
 const DAY: i64 = 86_400;
 
-fn at(day: i64) -> Timestamp {
+pub(super) fn at(day: i64) -> Timestamp {
     Timestamp::from_second(START + day * DAY).unwrap()
 }
 
-fn engagement(number: usize, account: u8, contact: u16, day: i64) -> String {
+pub(super) fn engagement(number: usize, account: u8, contact: u16, day: i64) -> String {
     format!(
         r#"{{"kind":"engagement","id":"{number}","source":"crm","occurred_at":"{}","account":"a{account}","contact":"c{contact}","vehicle":"call"}}"#,
         at(day)
     )
 }
 
-fn tick(day: i64) -> String {
+pub(super) fn tick(day: i64) -> String {
     String::from_utf8(tick_record(at(day), None)).unwrap()
 }
 
@@ -129,7 +129,7 @@ fn log() -> impl Strategy<Value = Arc<Vec<String>>> {
 /// A batch at every look at the clock.
 const SETTINGS: Settings = Settings { commit_interval: Duration::ZERO, publish: Topics::ALL };
 
-fn run(dir: &Path, lines: &Arc<Vec<String>>, until: Timestamp) -> Result<Progress, WorkerError<StoreError>> {
+pub(super) fn run(dir: &Path, lines: &Arc<Vec<String>>, until: Timestamp) -> Result<Progress, WorkerError<StoreError>> {
     let store = open(dir);
     let journal = Lines::new(lines, &store, until);
     let mut total = Progress::default();
@@ -146,9 +146,9 @@ fn run(dir: &Path, lines: &Arc<Vec<String>>, until: Timestamp) -> Result<Progres
 }
 
 /// The core's tables and the position; what a new sink ends with, in the order of each topic.
-type Outcome = (Vec<(Vec<u8>, Vec<u8>)>, BTreeMap<(Topic, String), String>, Vec<String>);
+pub(super) type Outcome = (Vec<(Vec<u8>, Vec<u8>)>, BTreeMap<(Topic, String), String>, Vec<String>);
 
-fn outcome(dir: &Path) -> Outcome {
+pub(super) fn outcome(dir: &Path) -> Outcome {
     let mut store = open(dir);
     let found = store.verify().unwrap();
     assert_eq!(found.problems, Vec::<String>::new());

@@ -28,6 +28,9 @@ use crate::sink::{
 /// How often a sink without news may do what it has put off.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 
+/// How often metrics are looked after that no delivery changes.
+const STAND_EVERY: Duration = Duration::from_millis(250);
+
 /// A change that will never be delivered, and why.
 type Refused = (Change, String);
 
@@ -79,6 +82,8 @@ pub struct Driver {
     steps: VecDeque<Step>,
     /// No step is tried before.
     pause: Option<Instant>,
+    /// What changes by itself is not told before.
+    stand_at: Instant,
     trouble: Option<Trouble>,
     /// The feed's last word was that it has nothing new.
     is_idle: bool,
@@ -105,6 +110,7 @@ impl Driver {
             lanes: BTreeMap::new(),
             steps: VecDeque::new(),
             pause: None,
+            stand_at: Instant::now(),
             trouble: None,
             is_idle: false,
             is_finishing: false,
@@ -126,7 +132,7 @@ impl Driver {
             Err(error) => return End::Failed(SinkError::Fatal(error.into())),
         };
         let mut phase = self.phase.clone();
-        runtime.block_on(async {
+        let end = runtime.block_on(async {
             select! {
                 biased;
                 // An error means that the dispatcher is gone, which says the same.
@@ -136,7 +142,11 @@ impl Driver {
                     Err(error) => End::Failed(error),
                 },
             }
-        })
+        });
+        drop(self);
+        // What a sink or feed has left to other threads is not waited for.
+        runtime.shutdown_background();
+        end
     }
 
     async fn follow(&mut self) -> Result<(), SinkError> {
@@ -168,15 +178,19 @@ impl Driver {
     async fn wait(&mut self) -> Result<(), SinkError> {
         let is_paused = self.pause.is_some();
         let room = if is_paused || self.is_over { 0 } else { self.sink.room().min(BATCH_CHANGES) };
-        let wake = self.pause.unwrap_or_else(|| Instant::now() + IDLE_EVERY);
-        self.stand();
+        let (now, pause) = (Instant::now(), self.pause);
+        let wake = pause.map_or(now + IDLE_EVERY, |pause| pause.min(now + IDLE_EVERY));
+        self.stand(now);
         select! {
             Ok(()) = self.phase.changed() => Ok(()),
             event = self.feed.next(room) => self.hear(event, room),
             settled = self.sink.settled() => self.settle(settled),
             () = time::sleep_until(wake) => {
-                if self.pause.take().is_none() && self.is_idle {
-                    self.steps.push_back(Step::Idle);
+                match pause {
+                    Some(pause) if wake < pause => {}
+                    Some(_) => self.pause = None,
+                    None if self.is_idle => self.steps.push_back(Step::Idle),
+                    None => {}
                 }
                 Ok(())
             }
@@ -262,10 +276,7 @@ impl Driver {
             },
             Step::Reject(lane, refused) => self.reject(lane, refused).await,
             Step::Remember(lane, cursor) => self.remember(lane, cursor),
-            Step::Idle => {
-                self.lanes.keys().cloned().collect::<Vec<_>>().iter().for_each(|lane| self.tell(lane));
-                self.sink.idle().await
-            }
+            Step::Idle => self.sink.idle().await,
             Step::Close => self.sink.close().await,
             Step::Leave => {
                 let left = self.feed.close().await;
@@ -380,7 +391,13 @@ impl Driver {
         }
     }
 
-    fn stand(&self) {
+    /// Tells what changes by itself, now and then: the lag of a sink that is away grows.
+    fn stand(&mut self, now: Instant) {
+        if now < self.stand_at {
+            return;
+        }
+        self.stand_at = now + STAND_EVERY;
+        self.lanes.keys().for_each(|lane| self.tell(lane));
         let pending = || self.lanes.values().flat_map(|held| &held.pending);
         let in_hand = self.steps.iter().filter_map(|step| match step {
             Step::Deliver(_, batch) => batch.published_at,
@@ -415,7 +432,7 @@ impl Driver {
         if what == Trouble::Step {
             self.backoff.reset();
         }
-        if self.trouble == Some(what) {
+        if self.trouble == Some(what) && !(what == Trouble::Feed && self.feed.is_waiting()) {
             info!(sink = self.sink.name(), "works again");
             self.trouble = None;
             self.report.works();

@@ -19,6 +19,8 @@ pub struct Progress {
     pub rejected: u64,
     /// Changes on their way.
     pub in_flight: u64,
+    /// Records that retention removed before this process could deliver them.
+    pub missed: u64,
     /// Attempts that failed and were repeated.
     pub retries: u64,
     /// Why the last attempt failed, until one succeeds.
@@ -101,8 +103,11 @@ impl Report {
         self.metrics.missed.inc_by(missed.saturating_sub(self.metrics.missed.get()));
         let lag: u64 = self.progress.borrow().lanes.values().filter_map(|lane| lane.lag).sum();
         self.metrics.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
-        let is_new = |progress: &mut Progress| std::mem::replace(&mut progress.in_flight, in_flight) != in_flight;
-        self.progress.send_if_modified(is_new);
+        self.progress.send_if_modified(|progress| {
+            let before = (progress.in_flight, progress.missed);
+            (progress.in_flight, progress.missed) = (in_flight, missed);
+            before != (in_flight, missed)
+        });
     }
 
     pub fn ended(&self) {

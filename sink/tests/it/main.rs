@@ -5,4 +5,7 @@
 mod crash;
 mod dispatcher;
 mod file;
+mod kafka;
 mod kit;
+mod postgres;
+mod webhook;

@@ -184,12 +184,22 @@ impl Kafka {
         records
     }
 
-    /// The partitions' ends: the true ones, or the last stable offsets.
+    /// The partitions' ends: the true ones, or the last stable offsets. One that was made just now may have no leader yet.
     fn ends(&self, topic: &str, isolation: &str) -> BTreeMap<i32, i64> {
         let consumer = self.consumer(isolation);
-        let metadata = consumer.fetch_metadata(Some(topic), WITHIN).unwrap();
-        let ids = metadata.topics()[0].partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
-        ids.map(|id| (id, consumer.fetch_watermarks(topic, id, WITHIN).unwrap().1)).collect()
+        let ask = || {
+            let metadata = consumer.fetch_metadata(Some(topic), WITHIN)?;
+            let ids = metadata.topics()[0].partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
+            ids.map(|id| Ok((id, consumer.fetch_watermarks(topic, id, WITHIN)?.1))).collect::<Result<_, KafkaError>>()
+        };
+        let mut ends = BTreeMap::new();
+        eventually(WITHIN, &format!("{topic} tells where it ends"), || {
+            ask().is_ok_and(|found| {
+                ends = found;
+                true
+            })
+        });
+        ends
     }
 
     fn consumer(&self, isolation: &str) -> BaseConsumer {

@@ -1,10 +1,10 @@
 //! Event → JSON: the canonical form, and the fact made of it.
 
 use jiff::Timestamp;
-use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 use super::{Event, Value};
+use crate::moment::put_moment;
 
 impl Event<'_> {
     /// Appends the canonical bytes: known fields in table order, then unknown ones by name, times in UTC.
@@ -70,7 +70,7 @@ pub(crate) fn member(out: &mut Vec<u8>, name: &'static str) {
 }
 
 /// The same with a name that came from outside.
-pub(crate) fn foreign_member(out: &mut Vec<u8>, name: &str) {
+fn foreign_member(out: &mut Vec<u8>, name: &str) {
     if out.last() != Some(&b'{') {
         out.push(b',');
     }
@@ -104,24 +104,79 @@ pub(crate) fn plain(out: &mut Vec<u8>, value: impl Serialize) {
 
 /// Appends `"name":"time"` in UTC.
 pub(crate) fn time_member(out: &mut Vec<u8>, name: &'static str, time: Timestamp) {
-    const PRINTER: DateTimePrinter = DateTimePrinter::new();
     member(out, name);
-    out.push(b'"');
-    // Writing to a vector cannot fail.
-    let _ = PRINTER.print_timestamp(&time, &mut *out);
-    out.push(b'"');
+    json_time(out, Some(time));
+}
+
+/// Appends a moment as a JSON string, or `null`.
+pub(crate) fn json_time(out: &mut Vec<u8>, time: Option<Timestamp>) {
+    match time {
+        Some(time) => {
+            out.push(b'"');
+            put_moment(out, time);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"null"),
+    }
 }
 
 /// Appends a JSON string.
 pub(crate) fn json_string(out: &mut Vec<u8>, text: &str) {
-    // Nearly all text is as it stands. Without a way out of the loop, it looks at many bytes at a time.
-    let is_plain = text.bytes().fold(true, |is, byte| is & (byte >= b' ') & (byte != b'"') & (byte != b'\\'));
-    if is_plain {
+    // Nearly all text is as it stands.
+    if is_plain(text.as_bytes()) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
     } else {
         // Writing to a vector cannot fail, and a string is always JSON.
         let _ = serde_json::to_writer(out, text);
+    }
+}
+
+/// Whether there is nothing in a text that JSON escapes; eight bytes at a time.
+fn is_plain(text: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    // The high bit of each byte that is smaller than `limit`, and of none before the first that is.
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH_BITS;
+    let is_plain = |word: u64| {
+        let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        below(word, b' ') | equal(b'"') | equal(b'\\') == 0
+    };
+    let (words, rest) = text.as_chunks();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words.iter().chain([&last]).all(|word| is_plain(u64::from_le_bytes(*word)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str) {
+        let mut out = Vec::new();
+        json_string(&mut out, text);
+        assert_eq!(out, serde_json::to_vec(text).unwrap());
+    }
+
+    #[test]
+    fn every_character_in_every_place() {
+        for character in ('\0'..='\u{100}').chain(['\u{2028}', '\u{10ffff}']) {
+            for place in 0..20 {
+                let mut text = "a name of 20 letters".to_owned();
+                text.insert(place, character);
+                check(&text);
+                check(&text[..place + character.len_utf8()]);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_written_as_json(text in ".*") {
+            check(&text);
+        }
     }
 }

@@ -154,7 +154,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         subject.see_contact();
         if subject.who.contact.is_empty() {
             if event.kind == Kind::Profile {
-                self.learn_of_account(subject, event);
+                self.learn_of_account(subject, event)?;
             }
             return Ok(());
         }
@@ -270,16 +270,16 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             return Ok(());
         }
         let was_last = subject.contact.times.last();
-        self.count_time(subject, at);
+        self.count_time(subject, at)?;
         if subject.contact.times.last() != was_last { self.recount_touches(subject) } else { Ok(()) }
     }
 
     /// Adds a time to the contact's and the account's spans.
-    fn count_time(&mut self, subject: &mut Subject<'_>, at: Timestamp) {
+    fn count_time(&mut self, subject: &mut Subject<'_>, at: Timestamp) -> Result<(), S> {
         let clock = subject.clock(self.machine);
         let mut news = Vec::new();
         let contact = &mut *subject.contact;
-        let added = contact.times.add(at);
+        let added = contact.times.add(at)?;
         contact.watch.added(at, added, &clock, &mut news);
         subject.contact_news.extend(news);
 
@@ -287,33 +287,37 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let mut news: Vec<News> = Vec::new();
         let is_line = subject.contact.profile.role().is_line();
         let account = &mut *subject.account;
-        let to_all = account.all.add(at);
-        let to_line = is_line.then(|| account.line.add(at));
+        let to_all = account.all.add(at)?;
+        let to_line = if is_line { Some(account.line.add(at)?) } else { None };
         let added = if account.knows_roles() { to_line } else { Some(to_all) };
         if let Some(added) = added {
             account.watch.added(at, added, &clock, &mut news);
         }
         subject.account_news.extend(news);
+        Ok(())
     }
 
     fn learn_of_contact(&mut self, subject: &mut Subject<'_>, event: &Event<'_>) -> Result<(), S> {
         let clock = subject.clock(self.machine);
         let contact = &mut *subject.contact;
-        let were = contact.watch.standing(contact.times.spans(), &clock);
+        let were = contact.watch.standing(contact.times.spans(), &clock)?;
         let role = contact.profile.role();
         contact.profile.merge(event, &self.machine.rules.priorities);
         subject.forget_clocks();
         let clock = subject.clock(self.machine);
         let contact = &mut *subject.contact;
         let mut news = Vec::new();
-        contact.watch.changed(&were, contact.times.spans(), &clock, &mut news);
+        contact.watch.changed(&were, contact.times.spans(), &clock, &mut news)?;
         subject.contact_news.extend(news);
         if role == subject.contact.profile.role() { Ok(()) } else { self.change_role(subject, role) }
     }
 
-    fn learn_of_account(&mut self, subject: &mut Subject<'_>, event: &Event<'_>) {
+    fn learn_of_account(&mut self, subject: &mut Subject<'_>, event: &Event<'_>) -> Result<(), S> {
         let priorities = self.machine.rules.priorities.clone();
-        self.change_account_profile(subject, |account| account.profile.merge(event, &priorities));
+        self.change_account_profile(subject, |account| {
+            account.profile.merge(event, &priorities);
+            Ok(())
+        })
     }
 }
 

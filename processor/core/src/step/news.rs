@@ -15,6 +15,10 @@ use crate::output::{Outputs, Topic};
 use crate::publish::{AlertView, ScoreView, Who, array, object, optional_text, version, write_episode, write_excerpt};
 use crate::state::State;
 
+/// Most facts of a lapse are shorter.
+const EPISODE_BYTES: usize = 384;
+/// Most of an alert's context is shorter; so is most of what stands before it.
+const CONTEXT_BYTES: usize = 1024;
 /// Touches that an alert repeats: enough to see what was tried.
 const TOUCHES: usize = 3;
 const TOUCH_FIELDS: &[Field] = &[Field::Channel, Field::Title, Field::By, Field::Campaign, Field::Content];
@@ -65,7 +69,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let changes = if who.contact.is_empty() { subject.account.version } else { subject.contact.version };
         let id = who.alert_id(Rule::Lapse, last);
         let value = episode.map(|episode| {
-            let mut value = Vec::new();
+            let mut value = Vec::with_capacity(EPISODE_BYTES);
             write_episode(who, &id, episode, version(self.machine.generation, changes), &mut value);
             value
         });
@@ -80,8 +84,12 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         if !self.out.wants(Topic::Alerts) {
             return Ok(());
         }
-        let context =
-            if is_account { self.account_context(subject, opened) } else { self.contact_context(subject, told.last)? };
+        let mut context = Vec::with_capacity(CONTEXT_BYTES);
+        if is_account {
+            self.account_context(subject, opened, &mut context);
+        } else {
+            self.contact_context(subject, told.last, &mut context)?;
+        }
         let rules = &self.machine.rules;
         let score = if is_account {
             ScoreView::of_account(&subject.account, &rules.score).score()
@@ -100,51 +108,41 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             score,
             backlog: is_before(rules.since) || is_before(self.machine.backlog_before),
         };
-        let mut value = Vec::with_capacity(1024);
-        view.write(&mut value, |out| {
-            if !context.is_empty() {
-                out.push(b',');
-                // Without the brace that made its first member a first member.
-                out.extend_from_slice(&context[1..]);
-            }
-        });
+        let mut value = Vec::with_capacity(2 * CONTEXT_BYTES);
+        view.write(&mut value, &context);
         self.out.publish(Topic::Alerts, id.as_bytes(), Some(&value));
         Ok(())
     }
 
-    /// Members behind an opening brace.
-    fn account_context(&self, subject: &Subject<'_>, is_opened: bool) -> Vec<u8> {
-        let mut out = vec![b'{'];
-        optional_text(&mut out, "account_name", subject.account.profile.text(Field::AccountName));
-        optional_text(&mut out, "segment", subject.account.profile.text(Field::Segment));
-        plain_member(&mut out, "contacts_known", subject.account.contacts());
+    /// Members, each with a comma before it.
+    fn account_context(&self, subject: &Subject<'_>, is_opened: bool, out: &mut Vec<u8>) {
+        optional_text(out, "account_name", subject.account.profile.text(Field::AccountName));
+        optional_text(out, "segment", subject.account.profile.text(Field::Segment));
+        plain_member(out, "contacts_known", subject.account.contacts());
         if is_opened {
-            let Ok(()) = array(&mut out, "contacts", subject.account.lapsed.at(self.machine.tick), |out, name| {
+            let Ok(()) = array(out, "contacts", subject.account.lapsed.at(self.machine.tick), |out, name| {
                 json_string(out, name);
                 Ok::<_, Infallible>(())
             });
         }
-        out
     }
 
-    /// Members behind an opening brace: who it is, what happened last, what is planned, what to say next.
-    fn contact_context(&mut self, subject: &mut Subject<'_>, last: Timestamp) -> Result<Vec<u8>, S> {
-        let mut out = vec![b'{'];
+    /// Members, each with a comma before it: who it is, what happened last, what is planned, what to say next.
+    fn contact_context(&mut self, subject: &mut Subject<'_>, last: Timestamp, out: &mut Vec<u8>) -> Result<(), S> {
         let (own, account) = (&subject.contact.profile, &subject.account.profile);
         for field in [Field::Name, Field::JobTitle, Field::Role, Field::Email] {
-            optional_text(&mut out, field.row().name, own.text(field));
+            optional_text(out, field.row().name, own.text(field));
         }
         let inherited = |field| own.text(field).or_else(|| account.text(field));
-        optional_text(&mut out, "account_name", inherited(Field::AccountName));
-        optional_text(&mut out, "segment", inherited(Field::Segment));
+        optional_text(out, "account_name", inherited(Field::AccountName));
+        optional_text(out, "segment", inherited(Field::Segment));
         if let Some(at) = subject.contact.tally.last_two_way {
-            time_member(&mut out, "last_two_way_at", at);
+            time_member(out, "last_two_way_at", at);
         }
-        plain_member(&mut out, "touches_since", subject.contact.touches_since);
-        self.write_last_engagement(subject, last, &mut out)?;
-        self.write_recent(subject, &mut out)?;
-        self.write_planned(subject, &mut out)?;
-        Ok(out)
+        plain_member(out, "touches_since", subject.contact.touches_since);
+        self.write_last_engagement(subject, last, out)?;
+        self.write_recent(subject, out)?;
+        self.write_planned(subject, out)
     }
 
     fn write_last_engagement(

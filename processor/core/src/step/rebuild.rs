@@ -76,7 +76,7 @@ impl Recount<'_> {
             group.is_settled |= !is_planned;
         }
         if let Some(counted) = Counted::of(&event) {
-            self.count(counted, &place);
+            self.count(counted, &place)?;
         }
         self.plan(&event, place, occasion);
         Ok(())
@@ -89,8 +89,8 @@ impl Recount<'_> {
         }
     }
 
-    fn count(&mut self, counted: Counted<'_>, place: &[u8]) {
-        self.see(&counted);
+    fn count(&mut self, counted: Counted<'_>, place: &[u8]) -> std::result::Result<(), Corrupt> {
+        self.see(&counted)?;
         let weight = counted.class_weight(self.rules);
         match &counted.group {
             None => self.score(&counted),
@@ -102,16 +102,18 @@ impl Recount<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     /// What each record counts for, whatever its group.
-    fn see(&mut self, counted: &Counted<'_>) {
+    fn see(&mut self, counted: &Counted<'_>) -> std::result::Result<(), Corrupt> {
         if self.rules.lapse.counts.contains(&counted.class) {
-            self.times.add(counted.at);
+            self.times.add(counted.at)?;
         }
         if counted.class == Counts::TwoWay {
             self.tally.last_two_way = self.tally.last_two_way.max(Some(counted.at));
         }
+        Ok(())
     }
 
     fn score(&mut self, counted: &Counted<'_>) {
@@ -120,7 +122,7 @@ impl Recount<'_> {
     }
 
     /// After the last entry: what depends on all of them.
-    fn finish(&mut self, tick: Option<Timestamp>) {
+    fn finish(&mut self, tick: Option<Timestamp>) -> std::result::Result<(), Corrupt> {
         for best in self.groups.values().filter_map(|(_, best)| best.clone()).collect::<Vec<_>>() {
             self.score(&best);
         }
@@ -131,10 +133,11 @@ impl Recount<'_> {
             } else if !plan.group.as_ref().is_some_and(is_settled)
                 && let Some(counted) = plan.counted
             {
-                self.see(&counted);
+                self.see(&counted)?;
                 self.score(&counted);
             }
         }
+        Ok(())
     }
 }
 
@@ -145,12 +148,12 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             return self.rebuild_account_profile(subject);
         }
         let clock = subject.clock(self.machine);
-        let were = subject.contact.watch.standing(subject.contact.times.spans(), &clock);
+        let were = subject.contact.watch.standing(subject.contact.times.spans(), &clock)?;
         let rules = self.machine.rules.clone();
         let before = self.recount(subject, &rules)?;
         let clock = subject.clock(self.machine);
         let (contact, mut news) = (&mut *subject.contact, Vec::new());
-        contact.watch.changed(&were, contact.times.spans(), &clock, &mut news);
+        contact.watch.changed(&were, contact.times.spans(), &clock, &mut news)?;
         subject.contact_news.extend(news);
         self.recount_account(subject, &before)
     }
@@ -166,8 +169,10 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             }
             Ok(ControlFlow::<()>::Continue(()))
         })?;
-        self.change_account_profile(subject, |account| account.profile = profile);
-        Ok(())
+        self.change_account_profile(subject, |account| {
+            account.profile = profile;
+            Ok(())
+        })
     }
 
     /// Counts a contact again under these rules; returns what it had added to its account.
@@ -187,7 +192,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             recount.entry(entry)?;
             Ok(ControlFlow::<()>::Continue(()))
         })?;
-        recount.finish(self.machine.tick);
+        recount.finish(self.machine.tick)?;
         self.write_rows(&subject.contact_key, &recount)?;
         let role = subject.contact.profile.role();
         let contact = &mut *subject.contact;
@@ -238,11 +243,12 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         self.change_account(subject, |account| {
             account.move_points(was, &before.tally, role, &tally, decay);
             account.engagements = (account.engagements + tally.engagements).saturating_sub(before.tally.engagements);
-            is_told = account.all.replace(&before.times, &times);
+            is_told = account.all.replace(&before.times, &times)?;
             let none = Coverage::default();
             let of = |role: Role, times| if role.is_line() { times } else { &none };
-            is_told &= account.line.replace(of(was, &before.times), of(role, &times));
-        });
+            is_told &= account.line.replace(of(was, &before.times), of(role, &times))?;
+            Ok(())
+        })?;
         if is_told { Ok(()) } else { self.rebuild_account(subject) }
     }
 
@@ -250,13 +256,13 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     pub fn rebuild_account(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
         let decay = Decay::new(self.machine.rules.score.half_life_s);
         let mut sum = Account::default();
-        sum.join(&subject.contact, decay);
+        sum.join(&subject.contact, decay)?;
         self.join_all(&mut sum, subject.who.account, &subject.contact_key, decay)?;
         self.change_account(subject, |account| {
             account.empty();
             take_sums(account, sum);
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Joins all contacts of an account but one.
@@ -269,7 +275,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             for key in keys.iter().filter(|key| key.as_slice() != but) {
                 let Some(contact) = self.state.take_contact(key).map_err(StepError::State)? else { continue };
                 if !keys::names(key)?.1.is_empty() {
-                    sum.join(&contact, decay);
+                    sum.join(&contact, decay)?;
                 }
                 self.state.keep_contact(key, contact);
             }
@@ -277,27 +283,37 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     /// Changes an account in a way that may change its silences, and tells what differs.
-    pub fn change_account(&mut self, subject: &mut Subject<'_>, change: impl FnOnce(&mut Account)) {
+    pub fn change_account(
+        &mut self,
+        subject: &mut Subject<'_>,
+        change: impl FnOnce(&mut Account) -> std::result::Result<(), Corrupt>,
+    ) -> Result<(), S> {
         let clock = subject.account_clock(self.machine);
-        let were = subject.account.watch.standing(subject.account.relevant(), &clock);
+        let were = subject.account.watch.standing(subject.account.relevant(), &clock)?;
         subject.see_account();
-        change(&mut subject.account);
+        change(&mut subject.account)?;
         subject.forget_clocks();
         let clock = subject.account_clock(self.machine);
         let (account, mut news) = (&mut *subject.account, Vec::new());
         let mut watch = std::mem::take(&mut account.watch);
-        watch.changed(&were, account.relevant(), &clock, &mut news);
+        watch.changed(&were, account.relevant(), &clock, &mut news)?;
         account.watch = watch;
         subject.account_news.extend(news);
+        Ok(())
     }
 
     /// Changes an account's profile; the contacts that inherit from it are work for the slices to come.
-    pub fn change_account_profile(&mut self, subject: &mut Subject<'_>, change: impl FnOnce(&mut Account)) {
+    pub fn change_account_profile(
+        &mut self,
+        subject: &mut Subject<'_>,
+        change: impl FnOnce(&mut Account) -> std::result::Result<(), Corrupt>,
+    ) -> Result<(), S> {
         let inherited = Inherited::of(&subject.account.profile);
-        self.change_account(subject, change);
+        self.change_account(subject, change)?;
         if Inherited::of(&subject.account.profile) != inherited && subject.account.contacts() > 0 {
             self.machine.work = Some(Work::heirs(subject.who.account, inherited));
         }
+        Ok(())
     }
 
     /// Moves a contact from one role to another in its account's sums.

@@ -1,7 +1,7 @@
 //! The contact and account that a record is about: taken out of the state, changed, put back, timers filed.
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 use super::{Apply, Machine, Result, StepError};
 use crate::account::Account;
@@ -84,12 +84,12 @@ fn make_clock<'a>(
 ) -> Clock {
     let segments = &rules.lapse.segments;
     let by_segment = if segments.is_empty() { None } else { segment().and_then(|name| segments.get(name)) };
-    let seconds = |seconds: u64| SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+    let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     Clock {
         zone,
         months: by_segment.copied().unwrap_or(rules.lapse.months),
-        warn: seconds(rules.lapse.warn_s),
-        escalate: seconds(rules.lapse.escalate_s),
+        warn_s: seconds(rules.lapse.warn_s),
+        escalate_s: seconds(rules.lapse.escalate_s),
         tick,
         left_at: profile.filter(|_| is_contact).and_then(Profile::left_at),
         paused_until: profile.and_then(Profile::paused_until),
@@ -97,7 +97,26 @@ fn make_clock<'a>(
     }
 }
 
-impl Subject<'_> {
+impl<'a> Subject<'a> {
+    fn new(who: Who<'a>, account: (Vec<u8>, Box<Account>), contact: (Vec<u8>, Box<Contact>)) -> Subject<'a> {
+        let ((account_key, account), (contact_key, contact)) = (account, contact);
+        let (account_change, contact_change, account_news, contact_news) = Default::default();
+        let (account_clock, contact_clock) = (None, None);
+        Subject {
+            who,
+            account,
+            contact,
+            contact_key,
+            account_key,
+            account_change,
+            contact_change,
+            account_news,
+            contact_news,
+            account_clock,
+            contact_clock,
+        }
+    }
+
     /// The clock of the contact.
     pub fn clock(&mut self, machine: &Machine) -> Clock {
         let (account, contact) = (&self.account.profile, &self.contact.profile);
@@ -139,27 +158,20 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let (account_key, contact_key) = (keys::account(who.account), keys::contact(who.account, who.contact));
         let account = self.state.take_account(&account_key).map_err(StepError::State)?.unwrap_or_default();
         let contact = self.state.take_contact(&contact_key).map_err(StepError::State)?.unwrap_or_default();
-        let (account_change, contact_change, account_news, contact_news) = Default::default();
-        let (account_clock, contact_clock) = (None, None);
-        Ok(Subject {
-            who,
-            account,
-            contact,
-            contact_key,
-            account_key,
-            account_change,
-            contact_change,
-            account_news,
-            contact_news,
-            account_clock,
-            contact_clock,
-        })
+        Ok(Subject::new(who, (account_key, account), (contact_key, contact)))
+    }
+
+    /// Takes an account out of the state, and nothing of what happened to it itself, which must not be changed.
+    pub fn load_account<'a>(&mut self, who: Who<'a>) -> Result<Subject<'a>, S> {
+        let (account_key, contact_key) = (keys::account(who.account), keys::contact(who.account, ""));
+        let account = self.state.take_account(&account_key).map_err(StepError::State)?.unwrap_or_default();
+        Ok(Subject::new(who, (account_key, account), (contact_key, Box::default())))
     }
 
     /// Puts a subject back, with its news told, its timers filed and its scores listed.
     pub fn store(&mut self, mut subject: Subject<'_>) -> Result<(), S> {
         self.store_contact(&mut subject)?;
-        self.settle_account(&mut subject);
+        self.settle_account(&mut subject)?;
         self.tell_of_account(&mut subject)?;
         match subject.account_change {
             Change::None if subject.account.version == 0 => {}
@@ -205,14 +217,14 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     /// Brings what follows from everything else up to date: alerts, standing, timer, what is to be published.
-    fn settle_account(&mut self, subject: &mut Subject<'_>) {
+    fn settle_account(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
         if subject.account_change == Change::None {
-            return;
+            return Ok(());
         }
         let clock = subject.account_clock(self.machine);
         let (account, mut news) = (&mut *subject.account, Vec::new());
         let mut watch = std::mem::take(&mut account.watch);
-        watch.settle(account.relevant(), &clock, &mut news);
+        watch.settle(account.relevant(), &clock, &mut news)?;
         account.watch = watch;
         subject.account_news.extend(news);
         let account = &subject.account;
@@ -226,12 +238,13 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         account.lapsed.forget_before(self.machine.tick);
         self.file(&mut account.filed, next, &subject.account_key);
         account.is_listed |= subject.account_change == Change::Seen;
+        Ok(())
     }
 
     fn settle_contact(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
         let clock = subject.clock(self.machine);
         let (contact, mut news) = (&mut *subject.contact, Vec::new());
-        contact.watch.settle(contact.times.spans(), &clock, &mut news);
+        contact.watch.settle(contact.times.spans(), &clock, &mut news)?;
         subject.contact_news.extend(news);
         let contact = &subject.contact;
         let standing = clock.standing(contact.times.last(), contact.watch.due);

@@ -188,28 +188,30 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     fn fire(&mut self, key: Vec<u8>, record_key: &[u8]) -> Result<(), S> {
         let (account, contact) = keys::names(record_key)?;
         self.state.delete(key);
-        let mut subject = self.load(Who { account: &account, contact: &contact })?;
+        let who = Who { account: &account, contact: &contact };
+        let mut subject = if contact.is_empty() { self.load_account(who)? } else { self.load(who)? };
         if contact.is_empty() {
-            self.fire_account(&mut subject);
+            self.fire_account(&mut subject)?;
         } else {
             self.fire_contact(&mut subject)?;
         }
         self.store(subject)
     }
 
-    fn fire_account(&mut self, subject: &mut Subject<'_>) {
+    fn fire_account(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
         let clock = subject.account_clock(self.machine);
         subject.account.filed = None;
         subject.account_change = subject.account_change.max(Change::Hidden);
         let mut news = Vec::new();
         let account = &mut *subject.account;
         let mut watch = std::mem::take(&mut account.watch);
-        watch.fire(account.relevant(), &clock, &mut news);
+        watch.fire(account.relevant(), &clock, &mut news)?;
         account.watch = watch;
         if !news.is_empty() {
             subject.see_account();
             subject.account_news.extend(news);
         }
+        Ok(())
     }
 
     fn fire_contact(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
@@ -219,7 +221,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let clock = subject.clock(self.machine);
         let mut news = Vec::new();
         let contact = &mut *subject.contact;
-        contact.watch.fire(contact.times.spans(), &clock, &mut news);
+        contact.watch.fire(contact.times.spans(), &clock, &mut news)?;
         if !news.is_empty() {
             subject.see_contact();
             subject.contact_news.extend(news);
@@ -309,11 +311,11 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     fn recount_under(&mut self, subject: &mut Subject<'_>, rules: &Rules, inherited: &Inherited) -> Result<(), S> {
         let (tick, own) = (self.machine.tick, &subject.contact.profile);
         let were_clock = old_clock(&self.machine.rules, tick, inherited, own);
-        let were = subject.contact.watch.standing(subject.contact.times.spans(), &were_clock);
+        let were = subject.contact.watch.standing(subject.contact.times.spans(), &were_clock)?;
         self.recount(subject, rules)?;
         let clock = clock(rules, tick, &subject.account.profile, Some(&subject.contact.profile));
         let (contact, mut news) = (&mut *subject.contact, Vec::new());
-        contact.watch.changed(&were, contact.times.spans(), &clock, &mut news);
+        contact.watch.changed(&were, contact.times.spans(), &clock, &mut news)?;
         subject.contact_news.extend(news);
         Ok(())
     }
@@ -339,13 +341,13 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             let tick = self.machine.tick;
             let old = clock(&self.machine.rules, tick, &subject.account.profile, None);
             let new = clock(&rules, tick, &subject.account.profile, None);
-            let were = subject.account.watch.standing(subject.account.relevant(), &old);
+            let were = subject.account.watch.standing(subject.account.relevant(), &old)?;
             subject.see_account();
             subject.account.empty();
             take_sums(&mut subject.account, sum);
             let (account, mut news) = (&mut *subject.account, Vec::new());
             let mut watch = std::mem::take(&mut account.watch);
-            watch.changed(&were, account.relevant(), &new, &mut news);
+            watch.changed(&were, account.relevant(), &new, &mut news)?;
             account.watch = watch;
             subject.account_news.extend(news);
             self.store_under(subject, &rules)?;
@@ -370,10 +372,10 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             }
             let mut subject = self.load(Who { account: &account, contact: &contact })?;
             let old = old_clock(&self.machine.rules, self.machine.tick, &inherited, &subject.contact.profile);
-            let were = subject.contact.watch.standing(subject.contact.times.spans(), &old);
+            let were = subject.contact.watch.standing(subject.contact.times.spans(), &old)?;
             let clock = subject.clock(self.machine);
             let (contact, mut news) = (&mut *subject.contact, Vec::new());
-            contact.watch.changed(&were, contact.times.spans(), &clock, &mut news);
+            contact.watch.changed(&were, contact.times.spans(), &clock, &mut news)?;
             subject.see_contact();
             subject.contact_news.extend(news);
             self.store(subject)?;
