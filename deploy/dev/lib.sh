@@ -116,10 +116,12 @@ start() {
 # end of the pipe leaves no server behind, however it dies. Fails if the server ends by itself.
 run() {
     trap 'is_told_to_end=1' INT TERM HUP
-    trap end_server EXIT
+    # Whoever was to read where it is may be gone, as standard input then tells.
+    trap '' PIPE
+    trap leave EXIT
     exec 3<&0
     launch ${leash[@]+"${leash[@]}"} "$@"
-    echo "127.0.0.1:$port"
+    echo "127.0.0.1:$port" 2>/dev/null || true
     cat <&3 >/dev/null 8>&- &
     local input=$!
     [ -n "$is_told_to_end" ] || wait -n || true
@@ -128,9 +130,12 @@ run() {
         fail "the server has ended; all that it said is in $dir/server.log"
     fi
     kill "$input" 2>/dev/null || true
+    is_told_to_end=1
+}
+
+leave() {
     end_server
-    trap - EXIT
-    [ -z "${remove:-}" ] || rm -rf "$dir"
+    [ -z "$is_told_to_end" ] || [ -z "${remove:-}" ] || rm -rf "$dir"
 }
 
 # Stops the server that was started with `start`.
