@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use prometheus::Registry;
 use rdkafka::ClientConfig;
-use touchline_processor::kafka::{self, Instance, Status};
-use touchline_processor::{Memory, Metrics, Progress, Settings};
+use touchline_processor::kafka::{self, Instance, SnapshotPlan, Status};
+use touchline_processor::{Memory, Metrics, Progress, Settings, Snapshots};
 
 use crate::cli::Misconfigured;
 use crate::config::Config;
@@ -89,6 +89,7 @@ impl Prepared {
                 commit_interval: config.processor.commit_interval,
                 publish: config.processor.publish.iter().copied().collect(),
             },
+            snapshots: snapshots(config)?,
             until_end: options.until_end,
             from_log_start: options.from_log_start,
         };
@@ -105,6 +106,16 @@ impl Prepared {
     pub fn run(self, stop: &AtomicBool) -> Result<Progress> {
         Ok(kafka::run(self.config, self.metrics, self.status, stop)?)
     }
+}
+
+/// Where copies of the states go, unless the configuration says to do without.
+pub fn snapshots(config: &Config) -> Result<Option<SnapshotPlan>> {
+    let Some((url, every)) = config.snapshots.as_ref().and_then(|it| Some((it.url.as_ref()?, it.every))) else {
+        return Ok(None);
+    };
+    let snapshots = Snapshots::open(url, &config.topics.events, config.topics.partitions)
+        .map_err(|error| Misconfigured(format!("[snapshots] url: {error}")))?;
+    Ok(Some(SnapshotPlan { snapshots, every }))
 }
 
 /// Without a copy, a lost disk would be lost state once the log has lost its beginning.

@@ -55,15 +55,15 @@ impl Metrics {
             "Records read from sources, by what became of them: event, dead_letter, internal (of our own people, not tracked) or tombstone (without a value).",
             &["source", "outcome"],
         )?;
-        let taken = sources
-            .map(|source| OUTCOMES.map(|(_, outcome)| records.with_label_values(&[source, outcome])))
-            .collect();
+        let taken =
+            sources.map(|source| OUTCOMES.map(|(_, outcome)| records.with_label_values(&[source, outcome]))).collect();
         let expired = IntCounter::new(
             "touchline_ingest_expired_total",
             "Offsets of source partitions that retention or a deletion took before they were read.",
         )?;
         registry.register(Box::new(expired.clone()))?;
-        let in_flight = IntGauge::new("touchline_ingest_in_flight", "Outputs that the broker has not acknowledged yet.")?;
+        let in_flight =
+            IntGauge::new("touchline_ingest_in_flight", "Outputs that the broker has not acknowledged yet.")?;
         registry.register(Box::new(in_flight.clone()))?;
         Ok(Metrics {
             taken,

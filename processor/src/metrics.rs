@@ -22,6 +22,9 @@ pub struct Metrics {
     lapses: IntCounter,
     commits: Histogram,
     aborted: IntCounter,
+    snapshots: IntCounter,
+    snapshots_failed: IntCounter,
+    snapshot: Gauge,
     tick: Gauge,
     partitions: IntGauge,
     opening: IntGauge,
@@ -51,6 +54,12 @@ impl Metrics {
             partitions: gauge("partitions", "Partitions worked on.")?,
             opening: gauge("partitions_opening", "Partitions whose states are being opened or restored.")?,
             behind: gauge("replay_records", "Records to be applied again before anything new is.")?,
+            snapshots: counter("snapshots_total", "Snapshots of partitions uploaded.")?,
+            snapshots_failed: counter("snapshots_failed_total", "Attempts at a snapshot that failed.")?,
+            snapshot: registered(
+                registry,
+                Gauge::new(format!("{PREFIX}snapshot_timestamp_seconds"), "When the newest snapshot was uploaded.")?,
+            )?,
             aborted: counter("transactions_failed_total", "Transactions that failed, and were made again.")?,
             tick: registered(
                 registry,
@@ -85,6 +94,15 @@ impl Metrics {
         {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
+    }
+
+    pub(crate) fn snapshot_saved(&self, at: Timestamp) {
+        self.snapshots.inc();
+        self.snapshot.set(at.as_second() as f64);
+    }
+
+    pub(crate) fn snapshot_failed(&self) {
+        self.snapshots_failed.inc();
     }
 
     pub(crate) fn aborted(&self) {

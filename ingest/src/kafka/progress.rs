@@ -130,7 +130,11 @@ mod tests {
             r#"{"kind":"claim","source":"crm","topic":"crm.activities","partition":3,"through":"2026-03-05T10:11:12.345Z"}"#,
         );
         check(Entry::Clock { through }, "clock", r#"{"kind":"clock","through":"2026-03-05T10:11:12.345Z"}"#);
-        check(Entry::Mark { instance: "a".to_owned(), role: "ticker".to_owned() }, "mark/a/ticker", r#"{"kind":"mark"}"#);
+        check(
+            Entry::Mark { instance: "a".to_owned(), role: "ticker".to_owned() },
+            "mark/a/ticker",
+            r#"{"kind":"mark"}"#,
+        );
         let rules = Rules { required: vec!["crm".to_owned()], ..Rules::default() };
         let bytes = Entry::Rules(Box::new(rules.clone())).to_bytes();
         assert_eq!(Entry::parse(&bytes).unwrap(), Some(Entry::Rules(Box::new(rules))));

@@ -74,10 +74,11 @@ pub(super) fn run(config: &Config, metrics: &Metrics, stop: Stop<'_>) -> Result<
                 passed: receiver,
             };
             let ended = &ended;
-            let spawned = thread::Builder::new().name("touchline-completeness".to_owned()).spawn_scoped(scope, move || {
-                // Without it nothing would ever be complete: all begins anew.
-                completeness.run(stop).inspect_err(|_| ended.store(true, Ordering::Relaxed))
-            });
+            let spawned =
+                thread::Builder::new().name("touchline-completeness".to_owned()).spawn_scoped(scope, move || {
+                    // Without it nothing would ever be complete: all begins anew.
+                    completeness.run(stop).inspect_err(|_| ended.store(true, Ordering::Relaxed))
+                });
             threads.push(spawned);
         }
         let reader = Reader::new(config, metrics, flights, &owned, sampled, passed);
@@ -142,7 +143,9 @@ impl Readings<'_> {
 
     /// It is over.
     fn end(&mut self, topic: &str, partition: i32) {
-        let Some(reading) = self.all.get_mut(topic).and_then(|partitions| partitions.remove(&partition)) else { return };
+        let Some(reading) = self.all.get_mut(topic).and_then(|partitions| partitions.remove(&partition)) else {
+            return;
+        };
         self.flights.end(reading.stint);
         self.owned.remove(&self.named(reading.source, topic, partition));
     }
@@ -181,16 +184,14 @@ impl<'a> Reader<'a> {
         passed: Vec<Sender<Passed>>,
     ) -> Result<Reader<'a>, Failure> {
         let context = Context(Member::default());
-        let consumer: GroupConsumer =
-            config.source_consumer().create_with_context(context).map_err(Failure::Client)?;
+        let consumer: GroupConsumer = config.source_consumer().create_with_context(context).map_err(Failure::Client)?;
         let topics: Vec<&str> = config.sources.iter().flat_map(|source| &source.topics).map(String::as_str).collect();
         if !topics.is_empty() {
             consumer.subscribe(&topics).map_err(Failure::Read)?;
         }
         let forwarder = Forwarder::new(config, metrics, Arc::clone(&flights))?;
         let now = Instant::now();
-        let readings =
-            Readings { config, flights: Arc::clone(&flights), owned, all: BTreeMap::new(), stints: 0 };
+        let readings = Readings { config, flights: Arc::clone(&flights), owned, all: BTreeMap::new(), stints: 0 };
         Ok(Reader {
             config,
             metrics,
@@ -213,7 +214,8 @@ impl<'a> Reader<'a> {
             ended = self.turn();
         }
         if ended.is_ok() {
-            let all: Vec<Key> = self.readings.iter().map(|(topic, partition, _)| (topic.to_owned(), partition)).collect();
+            let all: Vec<Key> =
+                self.readings.iter().map(|(topic, partition, _)| (topic.to_owned(), partition)).collect();
             self.finish(&all, DRAINED_WITHIN);
         }
         client::close(self.consumer);
@@ -302,7 +304,10 @@ impl<'a> Reader<'a> {
                 Rebalance::Revoked(partitions) => {
                     let keys = keys(&partitions);
                     if self.consumer.assignment_lost() {
-                        warn!(partitions = keys.len(), "partitions were lost: the group did not hear from this process");
+                        warn!(
+                            partitions = keys.len(),
+                            "partitions were lost: the group did not hear from this process"
+                        );
                     } else {
                         self.finish(&keys, GIVEN_UP_WITHIN);
                     }
@@ -413,11 +418,17 @@ impl<'a> Reader<'a> {
         }
         match reading.sample(sample) {
             Some(Finding::Expired(from, to)) => {
-                error!(topic, partition, from, to, "records were deleted before they were read: lengthen the topic's retention");
+                error!(
+                    topic,
+                    partition, from, to, "records were deleted before they were read: lengthen the topic's retention"
+                );
                 self.metrics.expired.inc_by(to.abs_diff(from));
             }
             Some(Finding::Torn) => {
-                warn!(topic, partition, "the partition ends before what was read of it; it is read again from its beginning");
+                warn!(
+                    topic,
+                    partition, "the partition ends before what was read of it; it is read again from its beginning"
+                );
                 self.consumer.seek(&topic, partition, Offset::Beginning, TOLD_WITHIN).map_err(Failure::Read)?;
             }
             None => {}

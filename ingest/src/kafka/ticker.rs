@@ -41,8 +41,7 @@ const LISTED_WITHIN: Duration = Duration::from_secs(2);
 pub(super) fn run(config: &Config, metrics: &Metrics, stop: Stop<'_>) -> Result<(), Failure> {
     let writer = Writer::new(config)?;
     let context = Context(Member::default());
-    let consumer: GroupConsumer =
-        config.ticker_consumer().create_with_context(context).map_err(Failure::Client)?;
+    let consumer: GroupConsumer = config.ticker_consumer().create_with_context(context).map_err(Failure::Client)?;
     consumer.subscribe(&[&config.topics.progress]).map_err(Failure::Read)?;
     let mut term = None;
     let mut ended = Ok(());
@@ -242,7 +241,8 @@ impl Term {
         if self.clock.rules().is_none() {
             return Err(Failure::NoRules);
         }
-        let required: Vec<_> = self.clock.required().iter().map(|source| (source.clone(), office.list(source))).collect();
+        let required: Vec<_> =
+            self.clock.required().iter().map(|source| (source.clone(), office.list(source))).collect();
         let complete: Vec<_> = required.iter().map(|(_, listed)| self.clock.complete(listed)).collect();
         let through = self.clock.advance(now, complete.iter().copied());
         let behind = complete.iter().map(|complete| complete.map_or(f64::INFINITY, |at| seconds(at, now)));

@@ -9,10 +9,12 @@ use touchline_core::dead_letter::DeadLetter;
 use touchline_core::event::Reject;
 use touchline_core::record::Record;
 use touchline_core::step::{Step, StepError};
+use tracing::warn;
 
 use super::position::{Position, Stand};
 use crate::StoreError;
 use crate::partition::Partition;
+use crate::snapshot::{Stamp, Uploader};
 use crate::store::Durability;
 
 /// Messages that may wait while a record takes its slices; then no more are fetched for the partition.
@@ -42,6 +44,10 @@ pub(super) struct Active {
     pub flush_at: Instant,
     /// Records committed since it last was.
     pub unflushed: u64,
+    /// When the next copy is made.
+    pub snapshot_at: Instant,
+    /// Where the newest copy stands, of those made here.
+    copied: Position,
 }
 
 /// A message of the log, borrowed or kept.
@@ -61,6 +67,8 @@ impl Active {
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             is_paused: false,
+            snapshot_at: Instant::now() + first_flush(number),
+            copied: Position::default(),
             flush_at: Instant::now() + first_flush(number),
             unflushed: 0,
         }
@@ -161,6 +169,25 @@ impl Active {
         }
         self.unflushed += progress.records;
         Ok(progress)
+    }
+
+    /// Lets a copy be made of what was committed, if that is news.
+    pub fn copy(&mut self, uploader: &Uploader) {
+        let Ok(partition) = u32::try_from(self.number) else { return };
+        if !self.is_live() || self.copied == self.stored {
+            return;
+        }
+        let stamp = Stamp {
+            partition,
+            generation: self.stand.generation,
+            offset: self.stored.offset.unsigned_abs(),
+            last_tick: self.partition.machine.last_tick(),
+        };
+        match uploader.checkpoint(&self.partition.store, stamp) {
+            Ok(()) => self.copied = self.stored,
+            // The state itself is as good as it was.
+            Err(error) => warn!(partition, %error, "no snapshot was made"),
+        }
     }
 
     /// Brings onto the disk what was committed, and, if nothing has been published beyond it, says so there.

@@ -7,7 +7,7 @@ use touchline_core::codec::Corrupt;
 use touchline_core::step::StepError;
 
 use super::position::ForeignOffset;
-use crate::StoreError;
+use crate::{SnapshotError, StoreError};
 
 /// Fatal to the process: going on without a look at the cause could only do harm. A broker that is away is not among
 /// these.
@@ -107,6 +107,17 @@ pub enum ProcessError {
         /// Why.
         source: ForeignOffset,
     },
+    /// The state cannot be brought back from its copy.
+    #[error("partition {partition} cannot be restored")]
+    Restore {
+        /// The partition.
+        partition: i32,
+        /// Why.
+        source: SnapshotError,
+    },
+    /// Copies cannot be made.
+    #[error("snapshots cannot be made")]
+    Snapshots(#[source] SnapshotError),
     /// A thread cannot be started.
     #[error("a thread cannot be started")]
     Thread(#[source] std::io::Error),

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rdkafka::ClientConfig;
@@ -35,6 +35,7 @@ use tracing::{info, warn};
 
 use crate::metrics::Metrics;
 use crate::options::Memory;
+use crate::snapshot::{Event, Snapshots, Uploader};
 use crate::worker::{Progress, Settings};
 use client::Member;
 pub use error::ProcessError;
@@ -45,6 +46,10 @@ use worker::Worker;
 
 /// Between two looks at how far the group has come.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Links to files of states on their way to the snapshots, in the state directory.
+const CHECKPOINTS: &str = "checkpoints";
+/// For the snapshots of partitions that are given up at the end.
+const DRAIN_UPLOADS: Duration = Duration::from_secs(3);
 /// For the broker to tell where a partition ends.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -74,6 +79,15 @@ impl Topics {
     }
 }
 
+/// Where copies of states go, and how often.
+#[derive(Clone, Debug)]
+pub struct SnapshotPlan {
+    /// Where.
+    pub snapshots: Snapshots,
+    /// A partition that changes is copied so often.
+    pub every: Duration,
+}
+
 /// What the processor is made of.
 #[derive(Clone)]
 pub struct Config {
@@ -95,6 +109,8 @@ pub struct Config {
     pub threads: usize,
     /// When to commit, what to publish.
     pub settings: Settings,
+    /// Copies of the states; `None`: told to do without.
+    pub snapshots: Option<SnapshotPlan>,
     /// Stop where the log ended at the start.
     pub until_end: bool,
     /// Where there is no state and the log has lost its beginning, go on with what is left.
@@ -105,6 +121,8 @@ pub struct Config {
 struct Shared {
     metrics: Metrics,
     status: Arc<Status>,
+    /// `None`: no copies are made.
+    uploader: Option<Uploader>,
     /// Open states: they share the memory.
     stores: AtomicUsize,
     /// Where each partition ended at the start, if the run ends there.
@@ -122,8 +140,9 @@ impl Shared {
 /// Works until `stop` is set, or to the end if that was asked for; drains, and tells what was done.
 pub fn run(config: Config, metrics: Metrics, status: Arc<Status>, stop: &AtomicBool) -> Result<Progress, ProcessError> {
     let until_end = if config.until_end { Some(ends(&config, stop)?) } else { None };
+    let uploader = config.snapshots.as_ref().map(|plan| start_uploader(&config, plan, &metrics)).transpose()?;
     let (config, stores) = (Arc::new(config), AtomicUsize::new(0));
-    let shared = Arc::new(Shared { metrics, status, stores, until_end, total: Mutex::default() });
+    let shared = Arc::new(Shared { metrics, status, uploader, stores, until_end, total: Mutex::default() });
     let is_over = AtomicBool::new(false);
     let mut outcome = Ok(());
     thread::scope(|scope| {
@@ -156,8 +175,24 @@ pub fn run(config: Config, metrics: Metrics, status: Arc<Status>, stop: &AtomicB
         }
     });
     outcome?;
+    if let Some(uploader) = &shared.uploader {
+        let left = uploader.drain(Instant::now() + DRAIN_UPLOADS);
+        if !left.is_empty() {
+            // Whoever has these partitions next goes on from an older copy, and the log.
+            warn!(partitions = ?left, "left before their snapshots were in the store");
+        }
+    }
     let total = *shared.total.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(total)
+}
+
+fn start_uploader(config: &Config, plan: &SnapshotPlan, metrics: &Metrics) -> Result<Uploader, ProcessError> {
+    let metrics = metrics.clone();
+    let on = move |event: Event<'_>| match event {
+        Event::Saved { .. } => metrics.snapshot_saved(Timestamp::now()),
+        Event::Failed { .. } => metrics.snapshot_failed(),
+    };
+    Uploader::start(plan.snapshots.clone(), &config.dir.join(CHECKPOINTS), on).map_err(ProcessError::Snapshots)
 }
 
 /// Waits until the workers are to stop.

@@ -1,11 +1,13 @@
 //! Partitions are opened on a thread of their own: it may take a minute, and the worker must go on polling.
 
+use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
@@ -20,9 +22,12 @@ use super::error::ProcessError;
 use super::position::{Committed, Position, Stand};
 use crate::Store;
 use crate::partition::Partition;
+use crate::snapshot::{Listed, RestoreProgress};
 
 /// For an answer from the broker; then it is asked again.
 const ASK: Duration = Duration::from_secs(5);
+/// How often a restore says how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -89,16 +94,19 @@ struct Log {
 fn open(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Box<Active>>, ProcessError> {
     let Some(log) = ask(config, member, wanted)? else { return Ok(None) };
     let path = partition_dir(&config.dir, wanted.partition);
-    let mut store = Store::open(&path, &config.memory)?;
-    let was_clean = store.reopen()?;
-    let stand = match store.position()? {
-        Some(bytes) => {
-            let stand =
-                Stand::decode(&bytes).map_err(|source| ProcessError::Position { path: path.clone(), source })?;
-            Some(same_log(stand, config, &log, &path)?)
+    if !path.exists() && !restored(config, wanted, &log, &path)? {
+        return Ok(None);
+    }
+    let (mut store, mut stand) = stored(config, &log, &path)?;
+    if stand.as_ref().is_some_and(|stand| stand.position.offset < log.begin) && has_copy(config, wanted, &log)? {
+        drop(store);
+        put_aside(&path)?;
+        if !restored(config, wanted, &log, &path)? {
+            return Ok(None);
         }
-        None => None,
-    };
+        (store, stand) = stored(config, &log, &path)?;
+    }
+    let was_clean = store.reopen()?;
     let is_new = stand.is_none();
     let (stand, until) = start(config, wanted.partition, &path, &log, stand, was_clean)?;
     let mut partition = Partition::load(store, config.settings.publish)
@@ -109,6 +117,60 @@ fn open(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Box<
     let mut active = Active::new(wanted.partition, partition, stand);
     active.publish_from(until);
     Ok(Some(Box::new(active)))
+}
+
+/// The state on the disk, a new one if there is none, and what it says of itself.
+fn stored(config: &Config, log: &Log, path: &Path) -> Result<(Store, Option<Stand>), ProcessError> {
+    let store = Store::open(path, &config.memory)?;
+    let decode = |bytes: Vec<u8>| {
+        let stand = Stand::decode(&bytes).map_err(|source| ProcessError::Position { path: path.to_owned(), source })?;
+        same_log(stand, config, log, path)
+    };
+    let stand = store.position()?.map(decode).transpose()?;
+    Ok((store, stand))
+}
+
+/// Whether there is a copy from which the log still goes on.
+fn has_copy(config: &Config, wanted: &Wanted, log: &Log) -> Result<bool, ProcessError> {
+    let (Some(plan), Ok(partition)) = (&config.snapshots, u32::try_from(wanted.partition)) else { return Ok(false) };
+    let failed = |source| ProcessError::Restore { partition: wanted.partition, source };
+    let copies = plan.snapshots.list(partition).map_err(failed)?;
+    Ok(copies.iter().any(|copy| copy.offset >= log.begin.unsigned_abs()))
+}
+
+/// Brings the state back from its furthest copy, if there is one; `false` if it is no longer wanted.
+fn restored(config: &Config, wanted: &Wanted, log: &Log, path: &Path) -> Result<bool, ProcessError> {
+    let (Some(plan), Ok(partition)) = (&config.snapshots, u32::try_from(wanted.partition)) else { return Ok(true) };
+    let mut told_at = Instant::now();
+    let progress = |progress: &RestoreProgress| {
+        if told_at.elapsed() >= TELL_EVERY {
+            told_at = Instant::now();
+            let RestoreProgress { bytes, total, waits_for } = progress;
+            info!(partition, bytes, total, ?waits_for, "restoring");
+        }
+        if wanted.is_given_up.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let is_good = |copy: &Listed| copy.offset >= log.begin.unsigned_abs();
+    match plan.snapshots.restore(partition, path, is_good, progress) {
+        Ok(Some(restored)) => {
+            let offset = restored.listed.offset;
+            info!(partition, offset, bytes = restored.bytes, "restored from a snapshot");
+            Ok(true)
+        }
+        Ok(None) => Ok(true),
+        Err(_) if wanted.is_given_up.load(Ordering::Relaxed) => Ok(false),
+        Err(source) => Err(ProcessError::Restore { partition: wanted.partition, source }),
+    }
+}
+
+/// What is behind the log is of no use, and is not ours to delete.
+fn put_aside(path: &Path) -> Result<(), ProcessError> {
+    let aside = path.with_extension("behind");
+    let failed = |source| ProcessError::Directory { path: aside.clone(), source };
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(failed)?;
+    }
+    fs::rename(path, &aside).map_err(failed)
 }
 
 /// Where to go on, and up to where outputs have been published.

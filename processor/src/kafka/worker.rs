@@ -291,7 +291,11 @@ impl Worker {
         for partition in partitions {
             match self.owned.remove(partition) {
                 Some(Owned::Opening(given_up)) => given_up.store(true, Ordering::Relaxed),
-                Some(Owned::Active(active)) => {
+                Some(Owned::Active(mut active)) => {
+                    // Of what is dropped below nothing has been committed.
+                    if let Some(uploader) = self.shared.uploader.as_ref().filter(|_| !lost && self.producer.is_some()) {
+                        active.copy(uploader);
+                    }
                     self.shared.stores.fetch_sub(1, Ordering::Relaxed);
                     // A batch that was not committed is dropped with it.
                     active.close(!lost && self.producer.is_some())?;
@@ -395,6 +399,7 @@ impl Worker {
     /// The outputs are published: now the states.
     fn stored(&mut self) -> Result<(), ProcessError> {
         let shared = self.shared.clone();
+        let every = self.config.snapshots.as_ref().map(|plan| plan.every);
         let (contacts, accounts) = self.config.memory.share(shared.stores.load(Ordering::Relaxed));
         for active in self.active_mut() {
             if active.partition.is_dirty {
@@ -403,6 +408,12 @@ impl Worker {
                 shared.report(&progress, active.partition.machine.last_tick());
             }
             let now = Instant::now();
+            if let Some((uploader, every)) = shared.uploader.as_ref().zip(every)
+                && now >= active.snapshot_at
+            {
+                active.copy(uploader);
+                active.snapshot_at = now + every;
+            }
             if active.unflushed > 0 && (now >= active.flush_at || active.unflushed >= FLUSH_RECORDS) {
                 active.partition.store.start_flush()?;
                 active.unflushed = 0;

@@ -136,7 +136,10 @@ impl<'a> Corridor<'a> {
                     Entry::Event(id) if !known.insert(id.clone()) => {}
                     Entry::Event(id) => {
                         let arrived = arrivals[&id];
-                        assert!(through <= arrived, "partition {partition}: {id} arrived at {arrived}, behind a tick {through}");
+                        assert!(
+                            through <= arrived,
+                            "partition {partition}: {id} arrived at {arrived}, behind a tick {through}"
+                        );
                     }
                     Entry::Rules(..) => {}
                 }
