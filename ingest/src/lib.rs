@@ -13,9 +13,11 @@ pub mod files;
 pub mod formats;
 pub mod identity;
 pub mod input;
+pub mod kafka;
 pub mod lines;
 pub mod position;
 
+mod metrics;
 mod open;
 
 pub use counts::Counts;
