@@ -1,0 +1,6 @@
+//! Ingest on a real Kafka.
+
+mod clock;
+mod faults;
+mod kit;
+mod records;
