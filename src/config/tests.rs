@@ -14,7 +14,14 @@ fn check(toml: &str, expect: Result<Config, &[&str]>) {
 }
 
 fn source(name: &str) -> Source {
-    Source { name: name.to_owned(), timezone: TimeZone::UTC, priority: 0, max_delay: Duration::ZERO, required: true }
+    Source {
+        name: name.to_owned(),
+        topics: BTreeSet::new(),
+        timezone: TimeZone::UTC,
+        priority: 0,
+        max_delay: Duration::ZERO,
+        required: true,
+    }
 }
 
 /// The documented example, with the one kind of sink that there is.
@@ -71,13 +78,17 @@ fn an_empty_file_is_the_default() {
 #[test]
 fn the_example_is_the_default_but_for_its_names() {
     let expect = Config {
-        sources: vec![source("crm")],
+        sources: vec![Source { topics: BTreeSet::from(["crm.activities".to_owned()]), ..source("crm") }],
+        snapshots: Some(Snapshots {
+            url: Some("file:///var/lib/touchline/snapshots".to_owned()),
+            every: Duration::from_secs(300),
+        }),
         since: "2026-01-01T00:00:00Z".parse().ok(),
         internal: BTreeSet::from(["example.com".to_owned()]),
         sinks: vec![Sink {
             name: "sales".to_owned(),
             topics: BTreeSet::from([Topic::Alerts]),
-            dir: PathBuf::from("sales"),
+            kind: SinkKind::File(PathBuf::from("sales")),
         }],
         ..Config::default()
     };
@@ -86,9 +97,23 @@ fn the_example_is_the_default_but_for_its_names() {
 
 #[test]
 fn every_setting_arrives() {
+    let properties = [
+        ("sasl.password", Secret::File(PathBuf::from("/run/secrets/kafka"))),
+        ("ssl.key.password", Secret::Env("KEY_PASSWORD".to_owned())),
+        ("linger.ms", Secret::Plain("5".to_owned())),
+        ("socket.keepalive.enable", Secret::Plain("true".to_owned())),
+    ];
     let expect = Config {
+        kafka: Kafka {
+            bootstrap_servers: "kafka.example:9093".to_owned(),
+            properties: properties.map(|(name, value)| (name.to_owned(), value)).into(),
+        },
+        topics: Topics { partitions: 8, events: "crm.events".to_owned(), ..Topics::of("acme") },
+        snapshots: Some(Snapshots { url: None, every: Duration::from_secs(60) }),
+        listen: "0.0.0.0:80".parse().unwrap(),
         sources: vec![
             Source {
+                topics: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
                 timezone: TimeZone::get("Europe/Berlin").unwrap(),
                 priority: -5,
                 max_delay: Duration::from_secs(86_400),
@@ -116,21 +141,59 @@ fn every_setting_arrives() {
         since: "2025-12-31T23:00:00Z".parse().ok(),
         internal: ["example.com".to_owned(), "münchen.example".to_owned()].into(),
         state: State { dir: PathBuf::from("/var/lib/touchline"), memory: 64 << 20 },
-        processor: Processor { commit_interval: Duration::from_secs(60), publish: BTreeSet::from([Topic::Facts]) },
-        sinks: vec![Sink {
-            name: "lake".to_owned(),
-            topics: BTreeSet::from([Topic::Facts, Topic::DeadLetters]),
-            dir: PathBuf::from("out"),
-        }],
+        processor: Processor {
+            commit_interval: Duration::from_secs(60),
+            publish: BTreeSet::from([Topic::Facts]),
+            threads: 7,
+        },
+        sinks: vec![
+            Sink {
+                name: "lake".to_owned(),
+                topics: BTreeSet::from([Topic::Facts, Topic::DeadLetters]),
+                kind: SinkKind::File(PathBuf::from("out")),
+            },
+            Sink {
+                name: "crm".to_owned(),
+                topics: BTreeSet::from([Topic::DeadLetters]),
+                kind: SinkKind::Webhook(Webhook {
+                    url: Secret::Env("HOOK_URL".to_owned()),
+                    secrets: vec![Secret::Env("NEW".to_owned()), Secret::Env("OLD".to_owned())],
+                    schedule: Some(vec![Duration::from_secs(1), Duration::from_secs(60)]),
+                    timeout: Some(Duration::from_secs(5)),
+                    concurrency: Some(2),
+                    allow_private: true,
+                    allow_http: true,
+                    proxy: Some(Secret::Plain("http://proxy.example".to_owned())),
+                    ca: Some(PathBuf::from("ca.pem")),
+                }),
+            },
+            Sink {
+                name: "db".to_owned(),
+                topics: BTreeSet::from([Topic::Facts]),
+                kind: SinkKind::Postgres(Postgres {
+                    url: Secret::Plain("postgresql://db.example/x".to_owned()),
+                    password: Some(Secret::File(PathBuf::from("password"))),
+                    schema: "lapses".to_owned(),
+                }),
+            },
+        ],
     };
     check(
         r#"
-        sink = [{ name = "lake", kind = "file", topics = ["dead_letters", "facts"], dir = "out" }]
+        sink = [
+            { name = "lake", kind = "file", topics = ["dead_letters", "facts"], dir = "out" },
+            { name = "crm", kind = "webhook", topics = ["dead_letters"], url = "env:HOOK_URL", timeout = "5s",
+              secret = ["env:NEW", "env:OLD"], schedule = ["1s", "1m"], concurrency = 2, allow_private = true,
+              allow_http = true, proxy = "http://proxy.example", ca = "ca.pem" },
+            { name = "db", kind = "postgres", topics = ["facts"], url = "postgresql://db.example/x",
+              password = "file:password", schema = "lapses" },
+        ]
         alerts.since = 2026-01-01T00:00:00+01:00
         internal.domains = ["Example.COM", "MÜNCHEN.example"]
         state = { dir = "/var/lib/touchline", memory = "64MiB" }
         [[source]]
         name = "crm"
+        topics = ["b", "a"]
         timezone = "europe/berlin"
         priority = -5
         max_delay = "24h"
@@ -155,6 +218,18 @@ fn every_setting_arrives() {
         [processor]
         commit_interval = "60s"
         publish = ["facts"]
+        threads = 7
+        [http]
+        listen = "0.0.0.0:80"
+        [snapshots]
+        url = "none"
+        every = "1m"
+        [topics]
+        prefix = "acme"
+        partitions = 8
+        events = "crm.events"
+        [kafka]
+        bootstrap_servers = "kafka.example:9093"
         [kafka.properties]
         sasl.password = "file:/run/secrets/kafka"
         "ssl.key.password" = "env:KEY_PASSWORD"
@@ -181,7 +256,7 @@ fn many_mistakes_at_once_in_line_order() {
     check(
         r#"
 [[sink]]
-kind = "webhook"
+kind = "slack"
 topics = ["alerts", "score"]
 url = "https://crm.example.com"
 secret = "hunter2"
@@ -203,7 +278,7 @@ timezone = "Europe/Berln"
 "#,
         Err(&[
             "2:1: sink[0].name: is required and missing",
-            "3:8: sink[0].kind: `webhook` is not built into this version; it has: file",
+            "3:8: sink[0].kind: `slack` is not built into this version; it has: file, webhook, postgres",
             "4:21: sink[0].topics[1]: unknown value `score`; did you mean `scores`?",
             "6:10: sink[0].secret: a secret is never written here: name where it is, \"env:NAME\" or \"file:PATH\"",
             "8:3: lapse.moths: unknown key; did you mean `months`?",
@@ -423,8 +498,8 @@ fn sources_and_sinks_are_judged() {
         "3:8: sink[0].kind: unknown value `flie`; did you mean `file`?",
     );
     sink(
-        "kind = 'postgres'\ntopics = ['alerts']\npassword = 'env:PG'",
-        "3:8: sink[0].kind: `postgres` is not built into this version; it has: file",
+        "kind = 'clickhouse'\ntopics = ['alerts']\npassword = 'env:PG'",
+        "3:8: sink[0].kind: `clickhouse` is not built into this version; it has: file, webhook, postgres",
     );
     sink(
         "kind = 'file'\ndir = 'x'\ntopics = ['facts']\n[processor]\npublish = ['alerts']",

@@ -131,13 +131,13 @@ fn a_state_of_another_schema_is_refused() {
     let mut log = fs::read(&path).unwrap();
     let end = 7 + usize::from(u16::from_le_bytes([log[4], log[5]]));
     let schema = end - 12..end - 8;
-    assert_eq!(log[schema.clone()], [0, 0, 0, 2], "the first record is another");
+    assert_eq!(log[schema.clone()], touchline_processor::SCHEMA.to_be_bytes(), "the first record is another");
     log[schema].copy_from_slice(&7_u32.to_be_bytes());
     let masked = crc32c(&log[6..end]).rotate_right(15).wrapping_add(0xa282_ead8);
     log[..4].copy_from_slice(&masked.to_le_bytes());
     fs::write(&path, log).unwrap();
     let words = [
-        "the state in state/p0 has schema 7, this version reads schema 2",
+        &format!("the state in state/p0 has schema 7, this version reads schema {}", touchline_processor::SCHEMA),
         "use the version that wrote it, or name an empty state directory and replay the input into it",
     ];
     place.run(COMMAND).refused(INTERNAL, &words);

@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn what_is_acknowledged_without_a_gap_counts_in_whatever_order_it_comes() {
         let flights = Flights::default();
-        [1, 2].map(|stint| flights.begin(stint, "t", 0));
+        (1..3).for_each(|stint| flights.begin(stint, "t", 0));
         let tickets: Vec<_> = [10, 11, 15].map(|offset| flights.depart(1, offset, 100)).into();
         let other = flights.depart(2, 7, 1);
         let after = |at: usize| {
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_stint_that_is_over_gives_its_room_back_and_no_more() {
         let flights = Flights::default();
-        [1, 3].map(|stint| flights.begin(stint, "t", 0));
+        [1, 3].iter().for_each(|stint| flights.begin(*stint, "t", 0));
         let old = flights.depart(1, 10, BYTES);
         assert!(flights.is_full() && !flights.wait_for_room(Duration::ZERO));
         assert_eq!(flights.origin(&old), Some(("t".to_owned(), 0, 10)));

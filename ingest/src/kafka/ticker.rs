@@ -99,7 +99,7 @@ struct Partition {
 /// Does what there is to do, or waits for it a moment.
 fn turn(office: &Office<'_>, term: &mut Option<Term>) -> Result<(), Failure> {
     while let Some(change) = office.consumer.context().0.next() {
-        *term = office.follow(change)?;
+        office.follow(change, term)?;
     }
     match office.consumer.poll(POLL) {
         Some(Ok(message)) => {
@@ -116,24 +116,27 @@ fn turn(office: &Office<'_>, term: &mut Option<Term>) -> Result<(), Failure> {
 }
 
 impl Office<'_> {
-    fn follow(&self, change: Rebalance) -> Result<Option<Term>, Failure> {
+    /// A cooperative group tells every member of every change, most often that nothing has changed for it.
+    fn follow(&self, change: Rebalance, term: &mut Option<Term>) -> Result<(), Failure> {
         match change {
             Rebalance::Assigned(mut partitions) => {
                 partitions.set_all_offsets(Offset::Beginning).map_err(Failure::Read)?;
                 self.consumer.incremental_assign(&partitions).map_err(Failure::Read)?;
-                let is_owner = partitions.count() > 0;
-                if is_owner {
+                if partitions.count() > 0 {
                     info!("this process is the ticker");
+                    *term = Some(Term::new());
                 }
-                Ok(is_owner.then(Term::new))
             }
             Rebalance::Revoked(partitions) => {
                 self.consumer.incremental_unassign(&partitions).map_err(Failure::Read)?;
-                self.metrics.does_not_tick();
-                info!("this process is not the ticker any more");
-                Ok(None)
+                if partitions.count() > 0 {
+                    info!("this process is not the ticker any more");
+                    *term = None;
+                    self.metrics.does_not_tick();
+                }
             }
         }
+        Ok(())
     }
 
     /// All partitions of a source, by its name.

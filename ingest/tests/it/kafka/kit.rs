@@ -227,7 +227,6 @@ pub struct Process {
 
 impl Process {
     pub fn start(config: Config) -> Process {
-        let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).try_init();
         let (registry, stop) = (Registry::new(), Arc::new(AtomicBool::new(false)));
         let thread = {
             let (registry, stop) = (registry.clone(), Arc::clone(&stop));

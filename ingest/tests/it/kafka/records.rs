@@ -141,7 +141,7 @@ fn what_a_topic_does_not_take_is_a_dead_letter_as_far_as_its_topic_takes_it() {
             char::from(b'!' + (state >> 33) as u8 % 90)
         };
         let title: String = (0..bytes).map(|_| next()).filter(|each| !matches!(each, '"' | '\\')).collect();
-        event("crm", id).replace("\"vehicle\"", &format!("\"title\":\"{title}\",\"vehicle\""))
+        event("crm", id).replace("\"vehicle\"", &format!("\"note\":\"{title}\",\"vehicle\""))
     };
     let (large, bad) = (long("large", 90_000), long("bad", 200_000).replace("engagement", "engagements"));
     let (small, too_large) = (event("crm", "small"), long("too_large", 300_000));
