@@ -38,7 +38,7 @@ fn check(command: &str, code: i32, words: &[&str]) {
 
 #[test]
 fn command_lines() {
-    check("", USAGE, &["Usage: touchline <COMMAND>"]);
+    check("", USAGE, &["Usage: touchline [OPTIONS] <COMMAND>"]);
     check("repla a.jsonl", USAGE, &["unrecognized subcommand", "replay"]);
     check("replay", USAGE, &["<FILE>..."]);
     check("replay a.jsonl --asof 2024-01-01", USAGE, &["unexpected argument '--asof'", "--as-of"]);

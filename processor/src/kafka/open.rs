@@ -94,7 +94,7 @@ struct Log {
 fn open(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Box<Active>>, ProcessError> {
     let Some(log) = ask(config, member, wanted)? else { return Ok(None) };
     let path = partition_dir(&config.dir, wanted.partition);
-    if !path.exists() && !restored(config, wanted, &log, &path)? {
+    if !path.exists() && !config.from_log_start && !restored(config, wanted, &log, &path)? {
         return Ok(None);
     }
     let (mut store, mut stand) = stored(config, &log, &path)?;
@@ -260,12 +260,15 @@ fn asked(config: &Config, member: &Member, partition: i32) -> Result<Result<Log,
     Ok(committed.map(|committed| Log { committed, begin, partitions }))
 }
 
+/// The offset that the group has committed for a partition, if it has, and if it was this version.
+pub(super) type FoundOffset = Result<Option<Committed>, ProcessError>;
+
 /// The offset that the group has committed for each of these partitions, as far as it has.
 pub(super) fn committed(
     config: &Config,
     member: &Member,
     partitions: impl IntoIterator<Item = i32>,
-) -> Result<Vec<(i32, Result<Option<Committed>, ProcessError>)>, KafkaError> {
+) -> Result<Vec<(i32, FoundOffset)>, KafkaError> {
     let mut list = TopicPartitionList::new();
     for partition in partitions {
         list.add_partition(&config.topics.events, partition);

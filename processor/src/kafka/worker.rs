@@ -374,13 +374,13 @@ impl Worker {
             if active.is_live() {
                 let mut element = offsets.add_partition(&active.stand.topic, active.number);
                 element.set_offset(Offset::Offset(active.stand.position.offset)).map_err(ProcessError::Refused)?;
-                element.set_metadata(&active.stand.metadata());
+                element.set_metadata(active.stand.metadata());
             }
         }
-        if offsets.count() > 0 {
-            if let Err(error) = self.publish(&producer, &offsets) {
-                return self.doubt(error);
-            }
+        if offsets.count() > 0
+            && let Err(error) = self.publish(&producer, &offsets)
+        {
+            return self.doubt(error);
         }
         self.producer = Some(producer);
         self.stored()?;

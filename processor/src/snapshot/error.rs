@@ -130,12 +130,16 @@ impl SnapshotError {
     /// What the store says, told by what can be done about it.
     pub(crate) fn of(place: String, source: object_store::Error) -> SnapshotError {
         use object_store::Error as E;
-        let is_refused = match &source {
-            E::NotFound { .. } | E::PermissionDenied { .. } | E::Unauthenticated { .. } => true,
-            E::NotSupported { .. } | E::NotImplemented { .. } | E::InvalidPath { .. } => true,
-            E::UnknownConfigurationKey { .. } => true,
-            _ => false,
-        };
+        let is_refused = matches!(
+            &source,
+            E::NotFound { .. }
+                | E::PermissionDenied { .. }
+                | E::Unauthenticated { .. }
+                | E::NotSupported { .. }
+                | E::NotImplemented { .. }
+                | E::InvalidPath { .. }
+                | E::UnknownConfigurationKey { .. }
+        );
         let (kind, source) = (io_kind(&source), Box::new(source));
         match kind {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => SnapshotError::StoreFull { place, source },
