@@ -86,7 +86,7 @@ fn a_schema_is_filled_by_one_outbox_or_by_none() {
             Ok(_) => assert!(is_taken, "{first} {second}"),
             Err(error) => {
                 let sentence = chain(&error);
-                assert!(!is_taken && sentence.contains(&"drop schema touchline cascade"), "{sentence}");
+                assert!(!is_taken && sentence.contains("drop schema touchline cascade"), "{sentence}");
             }
         }
         // Another sink is another matter.
