@@ -1,5 +1,9 @@
 //! Where a test can let the store or the disk fail. Outside of tests, nothing.
 
+#[cfg(test)]
+pub(crate) use armed::{arm_disk, arm_store};
+pub(crate) use armed::{operation, write};
+
 #[cfg(not(test))]
 mod armed {
     use std::io;
@@ -65,7 +69,3 @@ mod armed {
         }
     }
 }
-
-#[cfg(test)]
-pub(crate) use armed::{arm_disk, arm_store};
-pub(crate) use armed::{operation, write};
