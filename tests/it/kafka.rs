@@ -127,12 +127,17 @@ impl Deployment {
         format!("{}.{name}", self.prefix)
     }
 
-    /// The configuration of one process.
+    /// One process, without snapshots: the command line.
     fn process(&self, name: &str) -> String {
+        self.process_with(name, "none")
+    }
+
+    /// One process with these snapshots.
+    fn process_with(&self, name: &str, snapshots: &str) -> String {
         let (bootstrap, prefix, partitions) = (self.kafka.bootstrap(), &self.prefix, self.partitions);
         let config = format!(
             "[kafka]\nbootstrap_servers = \"{bootstrap}\"\n[topics]\nprefix = \"{prefix}\"\npartitions = {partitions}\n\
-             [state]\ndir = \"{name}\"\nmemory = \"128MiB\"\n[snapshots]\nurl = \"none\"\n\
+             [state]\ndir = \"{name}\"\nmemory = \"128MiB\"\n[snapshots]\nurl = \"{snapshots}\"\n\
              [http]\nlisten = \"127.0.0.1:0\"\n"
         );
         self.place.write(&format!("{name}.toml"), config);
@@ -261,4 +266,53 @@ fn four_processes_that_come_and_go_share_the_work() {
     second.signal("TERM");
     second.ended().ok();
     Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), false);
+}
+
+#[test]
+fn a_state_that_is_lost_comes_back_from_its_snapshot() {
+    let deployment = Deployment::new(4);
+    let log = deployment.log(community::lines(), Ticks::Each);
+    let (first, second) = log.split_at(log.len() / 2);
+    let snapshots = format!("file://{}", deployment.place.path("snapshots").display());
+    let process = deployment.process_with("one", &snapshots);
+    deployment.append(first);
+    let before = deployment.finish(&process)["events"].as_u64().unwrap();
+    std::fs::remove_dir_all(deployment.place.path("one")).unwrap();
+    deployment.append(second);
+    let after = deployment.finish(&process)["events"].as_u64().unwrap();
+    assert_eq!(before + after, community::lines().len() as u64, "nothing is applied again");
+    Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), true);
+}
+
+#[test]
+fn a_state_that_is_lost_without_a_copy_is_made_again_from_the_log() {
+    let deployment = Deployment::new(2);
+    deployment.feed(community::lines(), Ticks::Each);
+    let process = deployment.process("one");
+    deployment.finish(&process);
+    let answer = Answer::read(deployment.kafka, &deployment.prefix);
+    std::fs::remove_dir_all(deployment.place.path("one")).unwrap();
+    deployment.append(&deployment.tick(AS_OF).collect::<Vec<_>>());
+    let summary = deployment.finish(&process);
+    assert_eq!(summary["events"], community::lines().len());
+    assert_eq!(summary["published"], 0, "everything had been said");
+    assert_eq!(Answer::read(deployment.kafka, &deployment.prefix), answer);
+}
+
+#[test]
+fn what_cannot_work_is_refused() {
+    let deployment = Deployment::new(2);
+    let place = &deployment.place;
+    deployment.feed(&community::lines()[..10], Ticks::End);
+    deployment.finish(&deployment.process("one"));
+    let config = place.read("one.toml");
+    place.write("many.toml", config.replace("partitions = 2", "partitions = 3"));
+    place.run("process --config many.toml").failed(78, &["has 2 partitions", "Set [topics] partitions to 2"]);
+    place.write("unsafe.toml", config.replace("[snapshots]\nurl = \"none\"\n", ""));
+    place.run("process --config unsafe.toml").refused(78, &["[snapshots] url is missing"]);
+    let running = place.start("process --config one.toml");
+    eventually(DEADLINE, "partitions", || running.said().contains("partition opened"));
+    place.run("process --config one.toml --until-end").failed(70, &["another process works as process", "one"]);
+    running.signal("TERM");
+    running.ended().ok();
 }
