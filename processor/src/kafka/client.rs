@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::producer::BaseProducer;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, TopicPartitionList};
+use tracing::{debug, warn};
 
 use super::Config;
 
@@ -59,10 +62,41 @@ impl Rebalances {
     }
 }
 
+/// librdkafka writes for its developers, and calls errors what is served here as a matter of course.
+fn log(facility: &str, message: &str) {
+    debug!(facility, message, "librdkafka");
+}
+
+/// A producer's events: what becomes of its messages is said by the transaction.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(%error, reason, "kafka");
+    }
+}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// A transactional producer.
+pub(super) type TransactionalProducer = BaseProducer<Quiet>;
+
 impl ClientContext for Rebalances {
-    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
         // librdkafka goes on by itself; what a worker must act upon comes out of its calls.
-        tracing::warn!(%error, reason, "kafka");
+        warn!(%error, reason, "kafka");
     }
 }
 
@@ -87,7 +121,7 @@ impl ConsumerContext for Rebalances {
 /// A member of the group.
 pub(super) type Member = BaseConsumer<Rebalances>;
 
-pub(super) fn consumer(config: &Config, worker: usize) -> Result<Member, rdkafka::error::KafkaError> {
+pub(super) fn consumer(config: &Config, worker: usize) -> Result<Member, KafkaError> {
     let mut client = config.client.clone();
     for (key, value) in [
         ("group.id", config.group.as_str()),
@@ -112,7 +146,7 @@ pub(super) fn consumer(config: &Config, worker: usize) -> Result<Member, rdkafka
 }
 
 /// Asks about the group and the topics, and is no member.
-pub(super) fn observer(config: &Config) -> Result<Member, rdkafka::error::KafkaError> {
+pub(super) fn observer(config: &Config) -> Result<Member, KafkaError> {
     let mut client = config.client.clone();
     client.set("group.id", &config.group);
     // The broker's end of a partition, open transactions included.
@@ -120,7 +154,7 @@ pub(super) fn observer(config: &Config) -> Result<Member, rdkafka::error::KafkaE
     client.create_with_context(Rebalances::default())
 }
 
-pub(super) fn producer(config: &Config, worker: usize) -> Result<BaseProducer, rdkafka::error::KafkaError> {
+pub(super) fn producer(config: &Config, worker: usize) -> Result<TransactionalProducer, KafkaError> {
     let mut client: ClientConfig = config.client.clone();
     for (key, value) in [
         ("transactional.id", format!("{}.{}.{worker}", config.prefix, config.instance).as_str()),
@@ -138,5 +172,5 @@ pub(super) fn producer(config: &Config, worker: usize) -> Result<BaseProducer, r
     ] {
         client.set(key, value);
     }
-    client.create()
+    client.create_with_context(Quiet)
 }

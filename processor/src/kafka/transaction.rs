@@ -6,11 +6,12 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::Value;
 use touchline_core::output::Topic;
 
 use super::Topics;
+use super::client::TransactionalProducer;
 use crate::outputs::{Output, OutputBatch};
 
 /// Beyond what an open transaction may take, its outcome is in doubt.
@@ -21,7 +22,7 @@ const ROOM: Duration = Duration::from_millis(5);
 /// Publishes batches and commits offsets: all or nothing. After an error nobody knows which, and the producer is good for
 /// nothing any more: the next one of its name settles the transaction, and then the group's offsets tell.
 pub(super) fn commit<'a>(
-    producer: &BaseProducer,
+    producer: &TransactionalProducer,
     topics: &Topics,
     batches: impl Iterator<Item = &'a OutputBatch>,
     offsets: &TopicPartitionList,
@@ -45,7 +46,12 @@ fn until(deadline: Instant, ask: impl Fn(Duration) -> Result<(), KafkaError>) ->
     }
 }
 
-fn send(producer: &BaseProducer, topics: &Topics, output: Output<'_>, deadline: Instant) -> Result<(), KafkaError> {
+fn send(
+    producer: &TransactionalProducer,
+    topics: &Topics,
+    output: Output<'_>,
+    deadline: Instant,
+) -> Result<(), KafkaError> {
     let mut record = BaseRecord::to(topics.name(output.topic)).key(output.key);
     if let Some(value) = output.value {
         record = record.payload(value);

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
 use touchline_core::step::StepError;
 use tracing::{debug, info, warn};
 
 use super::active::{Active, Entry, FLUSH_EVERY, FLUSH_RECORDS};
-use super::client::{self, Member, Rebalance};
+use super::client::{self, Member, Rebalance, TransactionalProducer};
 use super::error::ProcessError;
 use super::open::{Opened, Opener, Wanted, committed};
 use super::status::Doing;
@@ -56,7 +56,7 @@ pub(super) struct Worker {
     member: Arc<Member>,
     opener: Opener,
     /// `None`: a new one is needed, and every partition goes back to its store.
-    producer: Option<BaseProducer>,
+    producer: Option<TransactionalProducer>,
     retry_at: Instant,
     owned: BTreeMap<i32, Owned>,
     committed_at: Instant,
@@ -389,7 +389,7 @@ impl Worker {
         Ok(())
     }
 
-    fn publish(&self, producer: &BaseProducer, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+    fn publish(&self, producer: &TransactionalProducer, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
         let batches = self.active().map(|active| &active.partition.outputs);
         // Of now: a generation of before would be refused.
         let group = self.member.group_metadata().ok_or(KafkaError::Canceled)?;
