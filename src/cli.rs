@@ -15,14 +15,14 @@ use touchline_ingest::Format;
 use crate::report::{counted, grouped};
 use crate::stages::{self, Stages};
 use crate::telemetry::LogFormat;
-use crate::{config, generate, kafka, process, replay, state, telemetry};
+use crate::{check, config, generate, kafka, process, replay, state, telemetry};
 
 /// The command was typed wrongly (sysexits' EX_USAGE).
 const USAGE: u8 = 64;
 /// Something failed that should not (EX_SOFTWARE).
 const INTERNAL: u8 = 70;
 /// The configuration is wrong (EX_CONFIG).
-const CONFIG: u8 = 78;
+pub(crate) const CONFIG: u8 = 78;
 
 /// Notices when nobody has engaged a contact for three months, and says so.
 #[derive(Debug, Parser)]
@@ -63,12 +63,8 @@ enum Command {
         #[command(flatten)]
         args: StageArgs,
     },
-    /// Check a configuration: every mistake at once
-    Check {
-        /// The configuration
-        #[arg(long, value_name = "FILE", default_value = "touchline.toml")]
-        config: PathBuf,
-    },
+    /// Check a configuration: every mistake at once, then each connection that it names
+    Check(check::Options),
     /// Write realistic load: two years of touches, engagements and what follows, the same for the same seed
     Generate(GenerateArgs),
     /// Look into a state directory
@@ -234,11 +230,7 @@ fn run(command: Command) -> Result<ExitCode> {
             from_log_start: args.from_log_start,
             json: args.json,
         }),
-        Command::Check { config } => {
-            config::load(&config)?;
-            writeln!(io::stdout(), "{} is right", config.display())?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Check(options) => check::run(&options),
         Command::Generate(args) => generate(&args),
         Command::State { command } => state::run(command),
         Command::Completions { shell } => {

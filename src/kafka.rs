@@ -37,17 +37,44 @@ pub fn client(config: &Config) -> Result<ClientConfig> {
 }
 
 /// A topic as it must be.
-struct Wanted<'a> {
-    name: &'a str,
-    partitions: u32,
-    cleanup: &'static str,
+pub(crate) struct Wanted<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How many it has, where it is made here.
+    pub partitions: u32,
+    /// Its cleanup policy.
+    pub cleanup: &'static str,
     /// Whether another number of partitions would be another meaning.
     is_fixed: bool,
     /// Further settings, where it is made here.
-    settings: &'static [(&'static str, &'static str)],
+    pub settings: &'static [(&'static str, &'static str)],
 }
 
-fn wanted(config: &Config) -> Vec<Wanted<'_>> {
+impl Wanted<'_> {
+    /// What is wrong with so many partitions, and what to do.
+    pub fn judge_partitions(&self, found: usize) -> Option<String> {
+        (self.is_fixed && found != self.partitions as usize).then(|| {
+            format!(
+                "topic {} has {found} partitions, and the configuration says {}: an account's partition follows from their \
+                 number, so it cannot be changed. Set [topics] partitions to {found}, or name another topic",
+                self.name, self.partitions,
+            )
+        })
+    }
+
+    /// What is wrong with this cleanup policy, and what to do.
+    pub fn judge_cleanup(&self, found: &str) -> Option<String> {
+        (!found.is_empty() && found != self.cleanup).then(|| {
+            format!(
+                "topic {} has cleanup.policy {found}, and must have {}: change it with kafka-configs, or name another topic",
+                self.name, self.cleanup
+            )
+        })
+    }
+}
+
+/// The topics that touchline reads or writes besides its sources'.
+pub(crate) fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     let topics = &config.topics;
     let topic = |name, partitions, cleanup, settings| Wanted { name, partitions, cleanup, is_fixed: false, settings };
     let output = |topic: Topic| topics.output(topic);
@@ -92,18 +119,9 @@ fn missing<'c>(config: &'c Config, admin: &AdminClient<DefaultClientContext>) ->
     let found = |name: &str| metadata.topics().iter().find(|topic| topic.name() == name);
     let mut missing = Vec::new();
     for topic in wanted(config) {
-        match found(topic.name) {
-            Some(there) if topic.is_fixed && there.partitions().len() != topic.partitions as usize => {
-                bail!(Misconfigured(format!(
-                    "topic {} has {} partitions, and the configuration says {}: an account's partition follows from their \
-                     number, so it cannot be changed. Set [topics] partitions to {}, or name another topic",
-                    topic.name,
-                    there.partitions().len(),
-                    topic.partitions,
-                    there.partitions().len(),
-                )))
-            }
-            Some(_) => {}
+        match found(topic.name).map(|there| topic.judge_partitions(there.partitions().len())) {
+            Some(Some(wrong)) => bail!(Misconfigured(wrong)),
+            Some(None) => {}
             None => missing.push(topic),
         }
     }
@@ -152,11 +170,8 @@ fn check(config: &Config, runtime: &Runtime, admin: &AdminClient<DefaultClientCo
     for (topic, settings) in topics.iter().zip(described) {
         let Ok(settings) = settings else { continue };
         let policy = settings.get("cleanup.policy").and_then(|entry| entry.value.clone()).unwrap_or_default();
-        if !policy.is_empty() && policy != topic.cleanup {
-            bail!(Misconfigured(format!(
-                "topic {} has cleanup.policy {policy}, and must have {}: change it with kafka-configs, or name another topic",
-                topic.name, topic.cleanup
-            )));
+        if let Some(wrong) = topic.judge_cleanup(&policy) {
+            bail!(Misconfigured(wrong));
         }
     }
     Ok(())

@@ -3,7 +3,9 @@
 //! This crate puts the stages together: [`pipeline`] is the whole corridor at a glance, [`cli`] what people type,
 //! [`config`] what they configure. What happens inside of a stage is in the crate of that name.
 
+pub mod check;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod generate;
 pub mod http;

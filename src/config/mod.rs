@@ -65,6 +65,8 @@ pub struct Config {
 /// How to reach Kafka.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kafka {
+    /// Whether the file says anything about it: what is for `replay` alone need not.
+    pub is_named: bool,
     /// Where to begin to look for brokers.
     pub bootstrap_servers: String,
     /// Any of librdkafka's.
@@ -224,7 +226,11 @@ pub struct Postgres {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            kafka: Kafka { bootstrap_servers: "127.0.0.1:9092".to_owned(), properties: BTreeMap::new() },
+            kafka: Kafka {
+                is_named: false,
+                bootstrap_servers: "127.0.0.1:9092".to_owned(),
+                properties: BTreeMap::new(),
+            },
             topics: Topics::of("touchline"),
             sources: Vec::new(),
             lapse: LapseRules::default(),

@@ -91,6 +91,7 @@ pub(super) fn root(t: &mut Table<'_, '_>) -> Config {
 fn kafka(t: &mut Table<'_, '_>) -> Kafka {
     let default = Config::default().kafka;
     Kafka {
+        is_named: t.is_there(),
         bootstrap_servers: t.or("bootstrap_servers", default.bootstrap_servers, text),
         properties: t.table("properties", |t| {
             t.open();

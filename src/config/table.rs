@@ -84,6 +84,11 @@ impl<'t> Table<'_, 't> {
         notes.known.extend(asked.into_iter().map(|key| (path.clone(), key)));
     }
 
+    /// Whether the file has it.
+    pub fn is_there(&self) -> bool {
+        self.entries.is_some()
+    }
+
     /// Leaves keys that are not asked for alone.
     pub fn open(&mut self) {
         self.open = true;

@@ -78,6 +78,7 @@ fn an_empty_file_is_the_default() {
 #[test]
 fn the_example_is_the_default_but_for_its_names() {
     let expect = Config {
+        kafka: Kafka { is_named: true, ..Config::default().kafka },
         sources: vec![Source { topics: BTreeSet::from(["crm.activities".to_owned()]), ..source("crm") }],
         snapshots: Some(Snapshots {
             url: Some("file:///var/lib/touchline/snapshots".to_owned()),
@@ -105,6 +106,7 @@ fn every_setting_arrives() {
     ];
     let expect = Config {
         kafka: Kafka {
+            is_named: true,
             bootstrap_servers: "kafka.example:9093".to_owned(),
             properties: properties.map(|(name, value)| (name.to_owned(), value)).into(),
         },

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test kit")]
 
 mod as_of;
+mod check;
 mod commands;
 mod community;
 mod corridor;
@@ -16,6 +17,7 @@ mod harness;
 mod kafka;
 mod log;
 mod outputs;
+mod receiver;
 mod refused;
 mod rules;
 mod signals;
