@@ -15,7 +15,7 @@ use touchline_ingest::Format;
 use crate::report::{counted, grouped};
 use crate::stages::{self, Stages};
 use crate::telemetry::LogFormat;
-use crate::{check, config, generate, kafka, process, replay, state, telemetry};
+use crate::{check, config, dead_letters, generate, kafka, process, replay, state, telemetry};
 
 /// The command was typed wrongly (sysexits' EX_USAGE).
 const USAGE: u8 = 64;
@@ -65,6 +65,11 @@ enum Command {
     },
     /// Check a configuration: every mistake at once, then each connection that it names
     Check(check::Options),
+    /// What could not be taken: see it, and give it back
+    DeadLetters {
+        #[command(subcommand)]
+        command: dead_letters::Command,
+    },
     /// Write realistic load: two years of touches, engagements and what follows, the same for the same seed
     Generate(GenerateArgs),
     /// Look into a state directory
@@ -231,6 +236,7 @@ fn run(command: Command) -> Result<ExitCode> {
             json: args.json,
         }),
         Command::Check(options) => check::run(&options),
+        Command::DeadLetters { command } => dead_letters::run(command),
         Command::Generate(args) => generate(&args),
         Command::State { command } => state::run(command),
         Command::Completions { shell } => {

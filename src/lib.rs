@@ -7,6 +7,7 @@ pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod dead_letters;
 pub mod generate;
 pub mod http;
 pub mod kafka;

@@ -11,6 +11,7 @@ mod commands;
 mod community;
 mod corridor;
 mod crash;
+mod dead_letters;
 mod follow;
 mod generated;
 mod harness;
