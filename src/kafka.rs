@@ -14,6 +14,7 @@ use touchline_core::output::Topic;
 use tracing::{info, warn};
 
 use crate::cli::Misconfigured;
+use crate::cluster;
 use crate::config::Config;
 
 /// Between two attempts while no broker answers.
@@ -97,7 +98,7 @@ pub(crate) fn wanted(config: &Config) -> Vec<Wanted<'_>> {
 pub fn prepare(config: &Config, client: &ClientConfig, stop: &AtomicBool) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let admin: AdminClient<DefaultClientContext> =
-        client.create().context("the Kafka client cannot be set up: look at [kafka] in the configuration")?;
+        client.create().map_err(|error| Misconfigured(cluster::unfit(&error)))?;
     while !stop.load(Ordering::Relaxed) {
         match missing(config, &admin) {
             Ok(missing) => {

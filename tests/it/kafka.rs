@@ -310,6 +310,10 @@ fn what_cannot_work_is_refused() {
     place.run("process --config many.toml").failed(78, &["has 2 partitions", "Set [topics] partitions to 2"]);
     place.write("unsafe.toml", config.replace("[snapshots]\nurl = \"none\"\n", ""));
     place.run("process --config unsafe.toml").refused(78, &["[snapshots] url is missing"]);
+    // A slip in a name makes it no secret's; the value is not printed all the same.
+    place.write("slip.toml", format!("{config}[kafka.properties]\n\"sasl.passwrd\" = \"hunter2\"\n"));
+    let slip = place.run("process --config slip.toml").refused(78, &["sasl.passwrd"]);
+    assert!(!slip.err.contains("hunter2"), "{slip}");
     let running = place.start("process --config one.toml");
     eventually(DEADLINE, "partitions", || running.said().contains("partition opened"));
     place.run("process --config one.toml --until-end").failed(70, &["another process works as process", "one"]);
