@@ -1,16 +1,20 @@
 //! `touchline state`: a look into a state directory.
 
 use std::io::{self, Write};
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
+use touchline_core::step::Machine;
 use touchline_ingest::FilesPosition;
-use touchline_processor::{MEMORY_MIN, Memory, Store};
+use touchline_processor::kafka::{self, Stand};
+use touchline_processor::{MEMORY_MIN, Memory, Snapshots, Stamp, Store};
 
-use crate::cli::Usage;
-use crate::replay;
+use crate::cli::{Misconfigured, Usage};
+use crate::config::{self, Config};
+use crate::{process, replay};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -24,17 +28,34 @@ pub(crate) enum Command {
         /// The state directory
         dir: PathBuf,
     },
+    /// Copy the states of a process that is not running to [snapshots]
+    Snapshot(PartitionArgs),
+    /// Bring states that are missing back from [snapshots], as `process` does by itself
+    Restore(PartitionArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PartitionArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "touchline.toml")]
+    config: PathBuf,
+    /// Only this one
+    #[arg(long, value_name = "N")]
+    partition: Option<u32>,
 }
 
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Inspect { dir } => inspect(&dir),
         Command::Verify { dir } => verify(&dir),
+        Command::Snapshot(args) => snapshot(&args),
+        Command::Restore(args) => restore(&args),
     }
 }
 
 fn open(dir: &Path) -> Result<Store> {
-    let path = replay::partition(dir);
+    // Of a directory with many partitions, the first; or the one that is named.
+    let path = if dir.join("CURRENT").exists() { dir.to_owned() } else { replay::partition(dir) };
     if !path.is_dir() {
         return Err(Usage(format!(
             "there is no state in {}: name a directory that a run was given as --state",
@@ -61,8 +82,76 @@ fn inspect(dir: &Path) -> Result<ExitCode> {
         writeln!(out, "a tick or rules record is not finished; the next run finishes it first")?;
     }
     writeln!(out, "outbox: sequences {} to {}", stats.outbox_floor, stats.outbox_end)?;
-    let position = stats.position.as_deref().map(replay::files_of).transpose()?.unwrap_or_default();
-    write_files(&mut out, &position)?;
+    match stats.position.as_deref().map(|position| (Stand::decode(position), position)) {
+        Some((Ok(Stand { topic, position, .. }), _)) => writeln!(out, "read: {topic} to offset {}", position.offset)?,
+        Some((Err(_), position)) => write_files(&mut out, &replay::files_of(position)?)?,
+        None => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The snapshots that a configuration names, and the partitions that were asked for.
+fn asked(args: &PartitionArgs) -> Result<(Config, Snapshots, Range<u32>)> {
+    let config = config::load(&args.config)?;
+    let Some(plan) = process::snapshots(&config)? else {
+        return Err(Misconfigured("[snapshots] names no place: say where copies of the state go".to_owned()).into());
+    };
+    let all = 0..config.topics.partitions;
+    let partitions = match args.partition {
+        Some(partition) if all.contains(&partition) => partition..partition + 1,
+        Some(partition) => {
+            return Err(
+                Usage(format!("there is no partition {partition}: there are {}", config.topics.partitions)).into()
+            );
+        }
+        None => all,
+    };
+    Ok((config, plan.snapshots, partitions))
+}
+
+fn snapshot(args: &PartitionArgs) -> Result<ExitCode> {
+    let (config, snapshots, partitions) = asked(args)?;
+    let mut out = io::stdout().lock();
+    for partition in partitions {
+        let path = kafka::partition_dir(&config.state.dir, i32::try_from(partition)?);
+        if !path.is_dir() {
+            continue;
+        }
+        let mut store = Store::open(&path, &Memory::new(MEMORY_MIN, 1))?;
+        let Some(position) = store.position()? else { continue };
+        let stand = Stand::decode(&position).with_context(|| format!("{}", path.display()))?;
+        let offset = u64::try_from(stand.position.offset)?;
+        let last_tick = Machine::load(&mut store)?.last_tick();
+        let stamp = Stamp { partition, generation: stand.generation, offset, last_tick };
+        let checkpoint = store.checkpoint(&path.with_extension("checkpoint"), stamp)?;
+        let saved = snapshots.save(&checkpoint)?;
+        writeln!(
+            out,
+            "partition {partition}: offset {offset}, {} bytes, {} of them new",
+            saved.bytes, saved.uploaded_bytes
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn restore(args: &PartitionArgs) -> Result<ExitCode> {
+    let (config, snapshots, partitions) = asked(args)?;
+    let mut out = io::stdout().lock();
+    for partition in partitions {
+        let path = kafka::partition_dir(&config.state.dir, i32::try_from(partition)?);
+        if path.exists() {
+            writeln!(out, "partition {partition}: {} is there already", path.display())?;
+            continue;
+        }
+        std::fs::create_dir_all(&config.state.dir)?;
+        match snapshots.restore(partition, &path, |_| true, |_| ControlFlow::Continue(()))? {
+            Some(restored) => {
+                let (offset, bytes) = (restored.listed.offset, restored.bytes);
+                writeln!(out, "partition {partition}: offset {offset}, {bytes} bytes")?;
+            }
+            None => writeln!(out, "partition {partition}: there is no snapshot")?,
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

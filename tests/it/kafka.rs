@@ -277,7 +277,15 @@ fn a_state_that_is_lost_comes_back_from_its_snapshot() {
     let process = deployment.process_with("one", &snapshots);
     deployment.append(first);
     let before = deployment.finish(&process)["events"].as_u64().unwrap();
-    std::fs::remove_dir_all(deployment.place.path("one")).unwrap();
+    let place = &deployment.place;
+    assert!(place.run("state inspect one/p3").ok().out.contains("events to offset"));
+    let copied = place.run("state snapshot --config one.toml --partition 2").ok();
+    assert!(copied.out.contains("partition 2: offset"), "{copied}");
+    std::fs::remove_dir_all(place.path("one")).unwrap();
+    // By hand, and what is left by the process itself.
+    let restored = place.run("state restore --config one.toml --partition 2").ok();
+    assert!(restored.out.contains("partition 2: offset"), "{restored}");
+    place.run("state verify one/p2").ok();
     deployment.append(second);
     let after = deployment.finish(&process)["events"].as_u64().unwrap();
     assert_eq!(before + after, community::lines().len() as u64, "nothing is applied again");

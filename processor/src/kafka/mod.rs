@@ -40,6 +40,7 @@ use crate::worker::{Progress, Settings};
 use client::Member;
 pub use error::ProcessError;
 pub use instance::Instance;
+pub use open::partition_dir;
 pub use position::{Committed, ForeignOffset, Position, Stand};
 pub use status::Status;
 use worker::Worker;

@@ -79,7 +79,7 @@ impl Opener {
 }
 
 /// The directory of a partition's state.
-pub(crate) fn partition_dir(dir: &Path, partition: i32) -> PathBuf {
+pub fn partition_dir(dir: &Path, partition: i32) -> PathBuf {
     dir.join(format!("p{partition}"))
 }
 

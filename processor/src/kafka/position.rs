@@ -9,7 +9,9 @@ use touchline_core::codec::{Corrupt, Reader, put_bytes, put_uint};
 
 use crate::store::SCHEMA;
 
-/// The form of a stored position.
+/// The form of a stored position, by which it is told from those of other journals.
+const STORED: u8 = b'k';
+/// The form of what stands beside a committed offset.
 const VERSION: u8 = 1;
 
 /// A place in a log: all records before `offset`, and `slices` slices of the one at it.
@@ -44,7 +46,7 @@ pub struct Stand {
 impl Stand {
     /// As it is stored beside the state.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let mut out = vec![STORED];
         for number in [u64::from(self.partitions), self.generation, self.position.offset as u64, self.position.slices] {
             put_uint(&mut out, number);
         }
@@ -55,7 +57,7 @@ impl Stand {
     /// What [`Stand::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<Stand, Corrupt> {
         let mut reader = Reader::new(bytes, "position in a topic");
-        if reader.byte()? != VERSION {
+        if reader.byte()? != STORED {
             return Err(reader.corrupt());
         }
         let partitions = u32::try_from(reader.uint()?).map_err(|_| reader.corrupt())?;

@@ -27,7 +27,7 @@ fn a_stopped_ingest_raises_no_tick_past_what_waits_in_the_source() {
     let corridor = Corridor::new(Kafka::shared());
     corridor.source("crm", 2);
     let ticker = Process::start(corridor.config("a", &["crm"]));
-    ticker.is_in_time();
+    ticker.is_in_time(&corridor);
     let other = Process::start(corridor.config("b", &["crm"]));
     eventually(WITHIN, "each has a partition", || {
         (0..2).for_each(|partition| corridor.produce("crm", partition, &format!("both-{partition}")));
@@ -41,7 +41,7 @@ fn a_stopped_ingest_raises_no_tick_past_what_waits_in_the_source() {
     let arrivals = corridor.arrivals("crm");
     assert!((0..2).any(|partition| held <= arrivals[&format!("waiting-{partition}")]));
 
-    ticker.is_in_time();
+    ticker.is_in_time(&corridor);
     assert!(corridor.log().through() > arrivals.values().max().copied());
     assert!(arrivals.keys().all(|id| corridor.log().events().contains_key(&**id)));
     corridor.check_honesty(&["crm"]);
@@ -57,7 +57,7 @@ fn an_idle_source_does_not_hold_the_clock() {
     let mut config = corridor.config("a", &["crm", "web", "nowhere"]);
     config.rules.required = vec!["crm".to_owned(), "web".to_owned()];
     let process = Process::start(config);
-    process.is_in_time();
+    process.is_in_time(&corridor);
     let seen = corridor.log().through();
     eventually(WITHIN, "the clock moves on", || corridor.log().through() > seen);
     assert_eq!((process.lag("nowhere"), process.metric("touchline_ingest_in_flight", None)), (None, Some(0.0)));
@@ -70,7 +70,7 @@ fn without_a_required_source_the_clock_is_the_brokers() {
     let mut config = corridor.config("a", &["nowhere"]);
     config.rules.required.clear();
     let process = Process::start(config);
-    process.is_in_time();
+    process.is_in_time(&corridor);
     process.stop();
 }
 
@@ -87,7 +87,7 @@ fn a_required_source_that_is_not_there_holds_the_clock_until_it_is() {
     corridor.source("crm", 1);
     corridor.produce("crm", 0, "late");
     eventually(WITHIN, "the event is read", || corridor.log().events() == BTreeMap::from([("late", 1)]));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     corridor.check_honesty(&["crm"]);
     process.stop();
 }
@@ -97,11 +97,11 @@ fn partitions_that_are_added_count_as_unread() {
     let corridor = Corridor::new(Kafka::shared());
     corridor.source("crm", 1);
     let process = Process::start(corridor.config("a", &["crm"]));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     corridor.add_partitions("crm", 3);
     corridor.produce("crm", 2, "new");
     eventually(WITHIN, "the new partition is read", || corridor.log().events().contains_key("new"));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     corridor.check_honesty(&["crm"]);
     process.stop();
 }
@@ -111,7 +111,7 @@ fn an_open_transaction_holds_the_clock_and_its_markers_do_not() {
     let corridor = Corridor::new(Kafka::shared());
     let topic = corridor.source("crm", 1);
     let process = Process::start(corridor.config("a", &["crm"]));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     let writer: BaseProducer =
         corridor.kafka.client().set("transactional.id", corridor.topic("writer")).create().unwrap();
     writer.init_transactions(WITHIN).unwrap();
@@ -122,7 +122,7 @@ fn an_open_transaction_holds_the_clock_and_its_markers_do_not() {
         is_held(&corridor, &process, "crm");
         if is_kept { writer.commit_transaction(WITHIN) } else { writer.abort_transaction(WITHIN) }.unwrap();
         // Its marker is the last that the partition holds.
-        process.is_in_time();
+        process.is_in_time(&corridor);
     }
     assert_eq!(corridor.log().events(), BTreeMap::from([("kept", 1)]));
     process.stop();
@@ -132,7 +132,7 @@ fn an_open_transaction_holds_the_clock_and_its_markers_do_not() {
         let mut config = corridor.config(instance, &["crm"]);
         config.prefix += if instance == "b" { ".new" } else { "" };
         let process = Process::start(config);
-        process.is_in_time();
+        process.is_in_time(&corridor);
         process.stop();
     }
 }
@@ -159,8 +159,8 @@ fn a_second_ticker_does_no_harm() {
     let mut config = corridor.config("b", &["crm"]);
     config.prefix += ".other";
     let two = Process::start(config);
-    one.is_in_time();
-    two.is_in_time();
+    one.is_in_time(&corridor);
+    two.is_in_time(&corridor);
     for id in 0..20 {
         corridor.produce("crm", 0, &id.to_string());
         let seen = corridor.log().through();
@@ -203,7 +203,7 @@ fn the_clock_does_not_go_back_and_rules_come_before_their_ticks() {
         config.rules.lapse.months = months;
         let before = corridor.log().through();
         let process = Process::start(config);
-        process.is_in_time();
+        process.is_in_time(&corridor);
         eventually(WITHIN, "the clock moves on", || corridor.log().through() > before);
         process.stop();
     };

@@ -38,7 +38,7 @@ fn a_process_that_is_killed_loses_nothing() {
         drop(child);
     }
     let process = Process::start(corridor.config("a", &["crm"]));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     are_all_in(&corridor, IDS);
     let events = corridor.log().events().values().sum::<usize>();
     assert!(events > IDS, "it was killed too late to prove anything");
@@ -47,7 +47,7 @@ fn a_process_that_is_killed_loses_nothing() {
 
     // What was stopped in order does not repeat anything.
     let process = Process::start(corridor.config("a", &["crm"]));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     assert_eq!(corridor.log().events().values().sum::<usize>(), events);
 }
 
@@ -99,7 +99,7 @@ fn partitions_move_and_nothing_is_lost() {
     let corridor = Corridor::new(Kafka::shared());
     corridor.source("crm", 4);
     let one = Process::start(corridor.config("a", &["crm"]));
-    one.is_in_time();
+    one.is_in_time(&corridor);
     produce(&corridor, "crm", 4, 0..1_000);
     let two = Process::start(corridor.config("b", &["crm"]));
     produce(&corridor, "crm", 4, 1_000..2_000);
@@ -110,7 +110,7 @@ fn partitions_move_and_nothing_is_lost() {
     produce(&corridor, "crm", 4, 2_000..3_000);
     one.stop();
     produce(&corridor, "crm", 4, 3_000..IDS);
-    two.is_in_time();
+    two.is_in_time(&corridor);
     are_all_in(&corridor, IDS + 1);
     corridor.check_honesty(&["crm"]);
     two.stop();
@@ -123,7 +123,7 @@ fn a_broker_that_goes_and_comes_is_waited_for() {
     corridor.source("crm", 2);
     produce(&corridor, "crm", 2, 0..1_000);
     let process = Process::start(corridor.config("a", &["crm"]));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     for (round, away) in [(1, Kafka::stop as fn(&Kafka)), (2, Kafka::kill)] {
         produce(&corridor, "crm", 2, round * 1_000..(round + 1) * 1_000);
         away(&kafka);
@@ -131,12 +131,12 @@ fn a_broker_that_goes_and_comes_is_waited_for() {
             process.metric("touchline_clock_lag_seconds", None).is_some_and(|lag| lag > 5.0)
         });
         kafka.restart();
-        process.is_in_time();
+        process.is_in_time(&corridor);
     }
     kafka.pause();
     std::thread::sleep(Duration::from_secs(3));
     kafka.resume();
-    process.is_in_time();
+    process.is_in_time(&corridor);
     are_all_in(&corridor, 3_000);
     corridor.check_honesty(&["crm"]);
     process.stop();
@@ -149,9 +149,9 @@ fn what_waits_for_a_broker_is_bounded_and_arrives() {
     let corridor = Corridor::new(&kafka);
     corridor.source("crm", 2);
     let process = Process::start(corridor.config("a", &["crm"]));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     produce(&corridor, "crm", 2, 0..IDS);
-    process.is_in_time();
+    process.is_in_time(&corridor);
     are_all_in(&corridor, IDS);
     corridor.check_honesty(&["crm"]);
     process.stop();

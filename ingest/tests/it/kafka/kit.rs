@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -257,20 +257,17 @@ impl Process {
         self.metric("touchline_source_lag_seconds", Some(source))
     }
 
-    /// Waits until it is the ticker, the clock is close, and it has passed the moment of the call: what has been produced
-    /// before that is read.
+    /// Waits until it is the ticker, the clock is close, and every partition has a tick from behind the moment of the call:
+    /// what has been produced before that is read.
     #[track_caller]
-    pub fn is_in_time(&self) {
-        let called = Instant::now();
+    pub fn is_in_time(&self, corridor: &Corridor<'_>) {
+        let called = Timestamp::now();
         eventually(WITHIN, "the clock is close to the broker's time", || {
-            let lag = self.metric("touchline_clock_lag_seconds", None);
-            lag.is_some_and(|lag| lag < 1.0 && called.elapsed().as_secs_f64() > lag + STALE_S)
+            self.metric("touchline_clock_lag_seconds", None).is_some_and(|lag| lag < 1.0)
+                && corridor.log().through() > Some(called)
         });
     }
 }
-
-/// The clock's lag is told at each tick.
-const STALE_S: f64 = 2.0;
 
 impl Drop for Process {
     fn drop(&mut self) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
-use touchline_harness::{Kafka, Record};
+use touchline_harness::{Kafka, Record, eventually};
 
 use super::kit::{Corridor, Process, WITHIN, event};
 
@@ -37,7 +37,7 @@ fn every_record_is_an_event_a_dead_letter_or_counted() {
     corridor.kafka.produce_all(&topic, values.map(|value| (Some(0), Some(&b"key"[..]), value)));
 
     let process = Process::start(corridor.config("a", &["crm"]));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     let letters = corridor.kafka.read_committed(&corridor.topic("dead_letters"));
     let told: Vec<_> = letters.iter().map(|letter| text(letter.key.as_deref())).collect();
     assert_eq!(told, [1, 2, 4, 6].map(|offset| format!("{topic}/0/{offset}/0")));
@@ -92,10 +92,13 @@ fn keys_go_where_the_java_client_puts_them() {
     }
     let events = config.topics.events.clone();
     let process = Process::start(config);
-    process.is_in_time();
-    let records = corridor.kafka.read_committed(&events);
-    let found: BTreeMap<_, _> =
-        records.iter().filter_map(|record| Some((text(Some(record.key.as_ref()?)), record.partition))).collect();
+    let mut found = BTreeMap::new();
+    eventually(WITHIN, "all are forwarded", || {
+        let records = corridor.kafka.read_committed(&events);
+        found =
+            records.iter().filter_map(|record| Some((text(Some(record.key.as_ref()?)), record.partition))).collect();
+        found.len() == cases.len()
+    });
     let expect = cases.map(|(account, hash)| (account.to_owned(), (hash & i32::MAX) % 64));
     assert_eq!(found, BTreeMap::from(expect));
     process.stop();
@@ -119,7 +122,7 @@ fn traces_go_through_and_aborted_events_do_not() {
         if is_kept { writer.commit_transaction(WITHIN) } else { writer.abort_transaction(WITHIN) }.unwrap();
     }
     let process = Process::start(corridor.config("a", &["crm"]));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     assert_eq!(corridor.log().events(), BTreeMap::from([("a", 1), ("c", 1)]));
     let events = corridor.kafka.read_committed(&corridor.topic("events"));
     let kept: Vec<_> = events.iter().filter(|record| record.key.is_some()).map(headers).collect();
@@ -149,7 +152,7 @@ fn what_a_topic_does_not_take_is_a_dead_letter_as_far_as_its_topic_takes_it() {
         corridor.kafka.produce(&topic, None, None, Some(value.as_bytes()));
     }
     let process = Process::start(corridor.config("a", &["crm"]));
-    process.is_in_time();
+    process.is_in_time(&corridor);
     assert_eq!(corridor.log().events(), BTreeMap::from([("large", 1), ("small", 1)]));
     let letters = corridor.kafka.read_committed(&corridor.topic("dead_letters"));
     let mut told: Vec<_> = letters
