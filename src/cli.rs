@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use rdkafka::ClientConfig;
 use touchline_ingest::Format;
 
+use crate::config::Config;
 use crate::report::{counted, grouped};
 use crate::stages::{self, Stages};
 use crate::telemetry::LogFormat;
@@ -117,13 +119,22 @@ struct StageArgs {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = "touchline.toml")]
     config: PathBuf,
+    /// In the place of [http] listen, where several processes on one machine share a configuration
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+impl StageArgs {
+    fn load(&self) -> Result<Config, config::Mistakes> {
+        let config = config::load(&self.config)?;
+        Ok(Config { listen: self.listen.unwrap_or(config.listen), ..config })
+    }
 }
 
 #[derive(Debug, clap::Args)]
 struct ProcessArgs {
-    /// The configuration
-    #[arg(long, value_name = "FILE", default_value = "touchline.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    stage: StageArgs,
     /// Stop at the end that each partition has now
     #[arg(long)]
     until_end: bool,
@@ -226,11 +237,11 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Replay(args) => replay(args),
-        Command::Run(args) => stages::run(&config::load(&args.config)?, &Stages::All),
-        Command::Ingest(args) => stages::run(&config::load(&args.config)?, &Stages::Ingest),
-        Command::Sink { name, args } => stages::run(&config::load(&args.config)?, &Stages::Sink(name)),
+        Command::Run(args) => stages::run(&args.load()?, &Stages::All),
+        Command::Ingest(args) => stages::run(&args.load()?, &Stages::Ingest),
+        Command::Sink { name, args } => stages::run(&args.load()?, &Stages::Sink(name)),
         Command::Process(args) => process::run(&process::Options {
-            config: config::load(&args.config)?,
+            config: args.stage.load()?,
             until_end: args.until_end,
             from_log_start: args.from_log_start,
             json: args.json,

@@ -23,6 +23,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_secs(10);
 /// Alerts and dead letters are kept so long.
 const THIRTY_DAYS_MS: &str = "2592000000";
+/// A broker's default is a little over 1 MiB: as much as an event may have, and less than its fact or its dead letter.
+const LARGE: (&str, &str) = ("max.message.bytes", "8388608");
 /// An erased contact's last score and facts are gone within a day.
 const ONE_DAY_MS: &str = "86400000";
 
@@ -79,11 +81,13 @@ pub(crate) fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     let topics = &config.topics;
     let topic = |name, partitions, cleanup, settings| Wanted { name, partitions, cleanup, is_fixed: false, settings };
     let output = |topic: Topic| topics.output(topic);
-    let kept = &[("retention.ms", THIRTY_DAYS_MS)];
-    let latest = &[("max.compaction.lag.ms", ONE_DAY_MS)];
+    let kept = &[("retention.ms", THIRTY_DAYS_MS), LARGE];
+    let latest = &[("max.compaction.lag.ms", ONE_DAY_MS), LARGE];
     // Retention counts from when a record came: by its own time, a bulk import would be eaten at once.
-    let log = &[("retention.ms", THIRTY_DAYS_MS), ("message.timestamp.type", "LogAppendTime")];
-    let progress = &[("message.timestamp.type", "LogAppendTime")];
+    let log = &[("retention.ms", THIRTY_DAYS_MS), ("message.timestamp.type", "LogAppendTime"), LARGE];
+    // Several records a second, of which the newest of each key count: a new ticker reads what has not been compacted.
+    let progress =
+        &[("message.timestamp.type", "LogAppendTime"), ("segment.ms", "600000"), ("min.cleanable.dirty.ratio", "0.1")];
     vec![
         Wanted { is_fixed: true, ..topic(&topics.events, topics.partitions, "delete", log) },
         Wanted { is_fixed: true, ..topic(&topics.progress, 1, "compact", progress) },

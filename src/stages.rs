@@ -1,8 +1,9 @@
 //! The corridor on Kafka: sources → ingest → events → processor → alerts, scores, facts → sinks.
 //!
 //! Each stage works alone and knows of the others only what stands in the topics; this is where those that one process
-//! runs are built, back to front, and drained, front to back. Whatever ends a stage ends the process: another one, or its
-//! supervisor, does better than half a corridor.
+//! runs are built, back to front, and drained, front to back. Where ingest or the processor ends, the process does: another
+//! one, or its supervisor, does better than half a corridor. A sink that ends (a receiver that is gone for good) holds back
+//! nobody: the others go on, `/readyz` says which has stopped, and so does the exit code.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ pub fn run(config: &Config, stages: &Stages) -> Result<ExitCode> {
     if has_ingest {
         front.push(start_ingest(config, &client, &registry)?);
     }
-    wait(&stop, &front, sinks.as_ref());
+    wait(&stop, &front, sinks.as_ref().map(|(dispatcher, _)| dispatcher));
     info!("draining");
     let ended: Vec<Result<()>> = front.into_iter().rev().map(Stage::drain).collect();
     let delivered = sinks.map_or(Ok(()), |(dispatcher, _held)| drain_sinks(dispatcher));
@@ -100,13 +101,13 @@ impl Stage {
     }
 }
 
-/// Until told to stop, or until a stage has ended.
-fn wait(stop: &AtomicBool, front: &[Stage], sinks: Option<&(Dispatcher, Vec<Instance>)>) {
-    let has_ended = |dispatcher: &Dispatcher| dispatcher.progress().any(|(_, progress)| progress.borrow().ended);
-    while !stop.load(Ordering::Relaxed)
-        && !front.iter().any(|stage| stage.thread.is_finished())
-        && !sinks.is_some_and(|(dispatcher, _)| has_ended(dispatcher))
-    {
+/// Until told to stop, or until there is no use in going on.
+fn wait(stop: &AtomicBool, front: &[Stage], sinks: Option<&Dispatcher>) {
+    let is_over = || {
+        let all_ended = |sinks: &Dispatcher| sinks.progress().all(|(_, progress)| progress.borrow().ended);
+        front.iter().any(|stage| stage.thread.is_finished()) || (front.is_empty() && sinks.is_some_and(all_ended))
+    };
+    while !stop.load(Ordering::Relaxed) && !is_over() {
         thread::sleep(POLL);
     }
 }
@@ -153,7 +154,12 @@ fn start_sinks(
     let dispatcher = Dispatcher::start(routes, &metrics).context("the threads of the sinks cannot be started")?;
     for (name, progress) in dispatcher.progress() {
         let progress = progress.clone();
-        health.watch(format!("sink {name}"), Box::new(move || progress.borrow().failing.clone()));
+        let problem = move || {
+            let progress = progress.borrow();
+            let ended = progress.ended.then(|| "it has stopped, and the log says why".to_owned());
+            ended.or_else(|| progress.failing.clone())
+        };
+        health.watch(format!("sink {name}"), Box::new(problem));
     }
     Ok(Some((dispatcher, instances)))
 }

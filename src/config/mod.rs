@@ -254,7 +254,9 @@ impl Config {
     /// The rules that go into the log. Configurations that mean the same give equal rules, whatever their order.
     pub fn rules(&self) -> Rules {
         let prioritised = self.sources.iter().filter(|source| source.priority != 0);
-        let required: BTreeSet<&String> = self.sources.iter().filter(|s| s.required).map(|s| &s.name).collect();
+        // One without topics says something of events that come elsewhere: there is nothing to wait for.
+        let required = self.sources.iter().filter(|source| source.required && !source.topics.is_empty());
+        let required: BTreeSet<&String> = required.map(|source| &source.name).collect();
         Rules {
             lapse: self.lapse.clone(),
             score: self.score.clone(),

@@ -121,9 +121,12 @@ fn snapshots(t: &mut Table<'_, '_>) -> Option<Snapshots> {
 }
 
 fn sources(t: &mut Table<'_, '_>) -> Vec<Source> {
-    let mut names = BTreeSet::new();
+    let (mut names, mut taken) = (BTreeSet::new(), BTreeSet::new());
     t.tables("source", |t| {
         let topics = t.set("topics", topic).unwrap_or_default();
+        if let Some(topic) = topics.iter().find(|topic| !taken.insert((*topic).clone())) {
+            t.wrong("topics", format!("`{topic}` is another source's already: what comes from it would be read twice"));
+        }
         t.check("format", built_in(&FORMATS, &FORMATS_LATER));
         Source {
             name: unique_name(t, &mut names),
@@ -220,7 +223,13 @@ fn sinks(t: &mut Table<'_, '_>, published: &BTreeSet<Topic>) -> Vec<Sink> {
         let kind = match kind {
             Some(Kind::File) => SinkKind::File(dir(t, &mut dirs)),
             Some(Kind::Webhook) => SinkKind::Webhook(webhook(t)),
-            Some(Kind::Postgres) => SinkKind::Postgres(postgres(t)),
+            Some(Kind::Postgres) => {
+                if topics.contains(&Topic::DeadLetters) {
+                    let why = "`dead_letters` have no table: `touchline dead-letters` shows them";
+                    t.wrong("topics", why.to_owned());
+                }
+                SinkKind::Postgres(postgres(t))
+            }
             None => {
                 // What keys an unknown kind has is unknown too.
                 t.open();

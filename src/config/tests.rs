@@ -245,10 +245,15 @@ fn every_setting_arrives() {
 #[test]
 fn rules_do_not_depend_on_the_order_of_the_file() {
     let of = |text: &str| parse(text, "t").map(|config| config.rules()).map_err(|mistakes| mistakes.to_string());
-    let one = of("[[source]]\nname='b'\npriority=2\n[[source]]\nname='a'\n[lapse]\ncounts=['two_way','one_way']");
-    let two = of("lapse.counts=['one_way','two_way']\n[[source]]\nname='a'\n[[source]]\nname='b'\npriority=2");
+    let one = of(
+        "[[source]]\nname='b'\ntopics=['b']\npriority=2\n[[source]]\nname='a'\ntopics=['a']\n[[source]]\nname='c'\n[lapse]\ncounts=['two_way','one_way']",
+    );
+    let two = of(
+        "lapse.counts=['one_way','two_way']\n[[source]]\nname='c'\n[[source]]\nname='a'\ntopics=['a']\n[[source]]\nname='b'\ntopics=['b']\npriority=2",
+    );
     assert_eq!(one, two);
     let rules = one.unwrap();
+    // The third has no topics: the clock cannot wait for it.
     assert_eq!(rules.required, ["a", "b"]);
     assert_eq!(rules.priorities, [("b".to_owned(), 2)].into());
 }
@@ -490,11 +495,20 @@ fn sources_and_sinks_are_judged() {
     source("[[source]]\ntopics = ['x']", "3:1: source[1].name: is required and missing");
     source("[[source]]\nname = \"\"", "4:8: source[1].name: must not be empty");
 
+    source(
+        "topics = ['x']\n[[source]]\nname = 'web'\ntopics = ['x']",
+        "6:10: source[1].topics: `x` is another source's already: what comes from it would be read twice",
+    );
+
     let sink = |more: &str, expect: &str| check(&format!("[[sink]]\nname = 's'\n{more}"), Err(&[expect]));
     sink("topics = ['alerts']\ndir = 'x'", "1:1: sink[0].kind: is required and missing");
     sink("kind = 'file'\ntopics = ['alerts']", "1:1: sink[0].dir: is required and missing");
     sink("kind = 'file'\ndir = 'x'", "1:1: sink[0].topics: is required and missing");
     sink("kind = 'file'\ndir = 'x'\ntopics = []", "5:10: sink[0].topics: must not be empty");
+    sink(
+        "kind = 'postgres'\ntopics = ['dead_letters']\nurl = 'postgresql://h/d'",
+        "4:10: sink[0].topics: `dead_letters` have no table: `touchline dead-letters` shows them",
+    );
     sink(
         "kind = 'flie'\ndir = 'x'\ntopics = ['alerts']",
         "3:8: sink[0].kind: unknown value `flie`; did you mean `file`?",

@@ -11,16 +11,18 @@ use touchline_core::record::Record;
 use touchline_core::step::{Step, StepError};
 use tracing::warn;
 
-use super::position::{Position, Stand};
+use super::position::{Committed, Position, Stand};
 use crate::StoreError;
 use crate::partition::Partition;
 use crate::snapshot::{Stamp, Uploader};
 use crate::store::Durability;
 
 /// Messages that may wait while a record takes its slices; then no more are fetched for the partition.
-pub(super) const BACKLOG: usize = 2_000;
+const BACKLOG: usize = 2_000;
 /// Their bytes.
-pub(super) const BACKLOG_BYTES: usize = 4 << 20;
+const BACKLOG_BYTES: usize = 4 << 20;
+/// Of them, what is taken in one turn, which is about as long as a slice: other partitions wait for theirs.
+const TURN: usize = 256;
 
 /// A store is brought to the disk so often, if it has changed: what is not there is applied again after a crash.
 pub(super) const FLUSH_EVERY: Duration = Duration::from_secs(60);
@@ -37,7 +39,7 @@ pub(super) struct Active {
     /// Outputs have been published up to here: until then what is applied is applied again.
     pub until: Option<Position>,
     /// Messages behind an unfinished record.
-    pub backlog: VecDeque<OwnedMessage>,
+    backlog: VecDeque<OwnedMessage>,
     backlog_bytes: usize,
     pub is_paused: bool,
     /// When the store is next brought to the disk.
@@ -74,8 +76,10 @@ impl Active {
         }
     }
 
-    /// Publishes nothing before this position, at which everything has been published.
-    pub fn publish_from(&mut self, published: Option<Position>) {
+    /// Publishes nothing before what the group has committed. What an earlier generation has published does not count: this
+    /// one publishes all of it again.
+    pub fn publish_from(&mut self, committed: Option<Committed>) {
+        let published = committed.filter(|it| it.generation >= self.stand.generation).map(|it| it.position);
         self.until = published.filter(|until| *until > self.stand.position);
         self.partition.outputs.mute(self.until.is_some());
     }
@@ -84,7 +88,7 @@ impl Active {
         self.until.is_none()
     }
 
-    pub fn is_unfinished(&self) -> bool {
+    fn is_unfinished(&self) -> bool {
         self.stand.position.slices > 0
     }
 
@@ -100,7 +104,7 @@ impl Active {
         self.backlog.len() < BACKLOG && self.backlog_bytes < BACKLOG_BYTES
     }
 
-    /// One slice of the unfinished record, or else the first message that waits.
+    /// One slice of the unfinished record, or else some of what waits.
     pub fn go_on(&mut self) -> Result<(), StepError<StoreError>> {
         if self.is_unfinished() {
             let step = self.partition.resume()?;
@@ -110,9 +114,15 @@ impl Active {
                 Step::More => Position { slices: position.slices + 1, ..position },
             });
         }
-        let Some(message) = self.backlog.pop_front() else { return Ok(()) };
-        self.backlog_bytes -= message.payload().map_or(0, <[u8]>::len);
-        self.apply(&Entry { offset: message.offset(), payload: message.payload() })
+        for _ in 0..TURN {
+            let Some(message) = self.backlog.pop_front() else { break };
+            self.backlog_bytes -= message.payload().map_or(0, <[u8]>::len);
+            self.apply(&Entry { offset: message.offset(), payload: message.payload() })?;
+            if self.is_unfinished() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the next record of the log. One from before the position has been taken already.

@@ -25,6 +25,9 @@ const QUEUED_KBYTES: &str = "32768";
 /// What one fetch may bring of one partition: with 64 of them behind, they share the queue.
 const PARTITION_FETCH_BYTES: &str = "1048576";
 
+/// The largest record that is written: an event or its raw bytes, every one of them escaped as JSON, and some.
+const RECORD_BYTES: &str = "8388608";
+
 /// A change of what a worker owns.
 #[derive(Debug)]
 pub(super) enum Rebalance {
@@ -163,6 +166,8 @@ pub(super) fn producer(config: &Config, worker: usize) -> Result<TransactionalPr
         // Keys go where Java's clients would send them.
         ("partitioner", "murmur2_random"),
         ("compression.type", "lz4"),
+        // A fact is its event and some more; an event has up to 1 MiB. What a topic takes is the topic's to say.
+        ("message.max.bytes", RECORD_BYTES),
         // A commit hands over a whole batch and then waits for it.
         ("linger.ms", "1"),
         ("batch.num.messages", "10000"),

@@ -20,9 +20,9 @@ use super::active::Active;
 use super::client::Member;
 use super::error::ProcessError;
 use super::position::{Committed, Position, Stand};
-use crate::Store;
 use crate::partition::Partition;
 use crate::snapshot::{Listed, RestoreProgress};
+use crate::{SnapshotError, Store, StoreError};
 
 /// For an answer from the broker; then it is asked again.
 const ASK: Duration = Duration::from_secs(5);
@@ -97,37 +97,55 @@ fn open(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Box<
     if !path.exists() && !config.from_log_start && !restored(config, wanted, &log, &path)? {
         return Ok(None);
     }
-    let (mut store, mut stand) = stored(config, &log, &path)?;
-    if stand.as_ref().is_some_and(|stand| stand.position.offset < log.begin) && has_copy(config, wanted, &log)? {
-        drop(store);
-        put_aside(&path)?;
-        if !restored(config, wanted, &log, &path)? {
-            return Ok(None);
+    let Some((mut store, mut stand)) = stored(config, wanted, &log, &path)? else { return Ok(None) };
+    if stand.as_ref().is_some_and(|stand| stand.position.offset < log.begin) {
+        let has_copy = has_copy(config, wanted, &log)?;
+        if has_copy || config.from_log_start {
+            drop(store);
+            put_aside(&path)?;
+            if has_copy && !restored(config, wanted, &log, &path)? {
+                return Ok(None);
+            }
+            let Some(again) = stored(config, wanted, &log, &path)? else { return Ok(None) };
+            (store, stand) = again;
         }
-        (store, stand) = stored(config, &log, &path)?;
     }
     let was_clean = store.reopen()?;
     let is_new = stand.is_none();
-    let (stand, until) = start(config, wanted.partition, &path, &log, stand, was_clean)?;
+    let stand = start(config, wanted.partition, &path, &log, stand, was_clean)?;
     let mut partition = Partition::load(store, config.settings.publish)
         .map_err(|source| ProcessError::Step { partition: wanted.partition, source })?;
     partition.machine.set_generation(stand.generation);
-    let behind = until.map_or(0, |until: Position| until.offset - stand.position.offset);
-    info!(partition = wanted.partition, offset = stand.position.offset, is_new, behind, "partition opened");
     let mut active = Active::new(wanted.partition, partition, stand);
-    active.publish_from(until);
+    active.publish_from(log.committed);
+    let (offset, until) = (active.stand.position.offset, active.until.map(|until| until.offset));
+    info!(partition = wanted.partition, offset, is_new, until, "partition opened");
     Ok(Some(Box::new(active)))
 }
 
-/// The state on the disk, a new one if there is none, and what it says of itself.
-fn stored(config: &Config, log: &Log, path: &Path) -> Result<(Store, Option<Stand>), ProcessError> {
-    let store = Store::open(path, &config.memory)?;
+/// The state on the disk, a new one if there is none, and what it says of itself; `None` if it is no longer wanted.
+///
+/// No other process works in the directory. If the state is in use, another worker of this one is letting go of it, or
+/// somebody looks at it.
+fn stored(
+    config: &Config,
+    wanted: &Wanted,
+    log: &Log,
+    path: &Path,
+) -> Result<Option<(Store, Option<Stand>)>, ProcessError> {
+    let store = loop {
+        match Store::open(path, &config.memory) {
+            Err(StoreError::Locked { .. }) if !wanted.is_given_up.load(Ordering::Relaxed) => thread::sleep(PAUSE),
+            Err(StoreError::Locked { .. }) => return Ok(None),
+            opened => break opened?,
+        }
+    };
     let decode = |bytes: Vec<u8>| {
         let stand = Stand::decode(&bytes).map_err(|source| ProcessError::Position { path: path.to_owned(), source })?;
         same_log(stand, config, log, path)
     };
     let stand = store.position()?.map(decode).transpose()?;
-    Ok((store, stand))
+    Ok(Some((store, stand)))
 }
 
 /// Whether there is a copy from which the log still goes on.
@@ -157,7 +175,8 @@ fn restored(config: &Config, wanted: &Wanted, log: &Log, path: &Path) -> Result<
             info!(partition, offset, bytes = restored.bytes, "restored from a snapshot");
             Ok(true)
         }
-        Ok(None) => Ok(true),
+        // Another worker of this process has brought it back meanwhile, and let go of it.
+        Ok(None) | Err(SnapshotError::Occupied { .. }) => Ok(true),
         Err(_) if wanted.is_given_up.load(Ordering::Relaxed) => Ok(false),
         Err(source) => Err(ProcessError::Restore { partition: wanted.partition, source }),
     }
@@ -173,7 +192,7 @@ fn put_aside(path: &Path) -> Result<(), ProcessError> {
     fs::rename(path, &aside).map_err(failed)
 }
 
-/// Where to go on, and up to where outputs have been published.
+/// Where to go on.
 fn start(
     config: &Config,
     partition: i32,
@@ -181,24 +200,18 @@ fn start(
     log: &Log,
     stand: Option<Stand>,
     was_clean: bool,
-) -> Result<(Stand, Option<Position>), ProcessError> {
+) -> Result<Stand, ProcessError> {
     let gap = |what: String| ProcessError::Gap { partition, what, begin: log.begin };
-    let published = log.committed.map(|committed| committed.position);
     let Some(mut stand) = stand else {
-        let stand = |generation| Stand {
-            topic: config.topics.events.clone(),
-            partitions: log.partitions,
-            generation,
-            position: Position::at(log.begin),
+        let committed = log.committed.map_or(0, |committed| committed.generation);
+        let generation = match log.begin {
+            // What is left of the log gives another state.
+            _ if config.from_log_start => committed + 1,
+            0 => committed,
+            _ => return Err(gap(format!("there is no state in {}", path.display()))),
         };
-        if config.from_log_start {
-            return Ok((stand(log.committed.map_or(0, |committed| committed.generation + 1)), None));
-        }
-        return if log.begin == 0 {
-            Ok((stand(log.committed.map_or(0, |committed| committed.generation)), published))
-        } else {
-            Err(gap(format!("there is no state in {}", path.display())))
-        };
+        let (topic, position) = (config.topics.events.clone(), Position::at(log.begin));
+        return Ok(Stand { topic, partitions: log.partitions, generation, position });
     };
     match log.committed {
         Some(committed) if committed.position < stand.position => Err(ProcessError::Ahead {
@@ -219,7 +232,7 @@ fn start(
         }
         committed => {
             stand.generation = committed.map_or(stand.generation, |it| it.generation.max(stand.generation));
-            Ok((stand, published))
+            Ok(stand)
         }
     }
 }

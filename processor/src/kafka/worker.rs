@@ -37,6 +37,8 @@ const LOOK_EVERY: usize = 32;
 const INIT: Duration = Duration::from_secs(5);
 /// Between two attempts while the broker is away.
 const RETRY: Duration = Duration::from_millis(500);
+/// Two processes of one name, such as one whose state directory was copied, would else chase each other.
+const REJOIN: Duration = Duration::from_secs(5);
 /// How fresh the status is.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// For a partition to be set to another offset.
@@ -58,6 +60,7 @@ pub(super) struct Worker {
     /// `None`: a new one is needed, and every partition goes back to its store.
     producer: Option<TransactionalProducer>,
     retry_at: Instant,
+    is_subscribed: bool,
     owned: BTreeMap<i32, Owned>,
     committed_at: Instant,
     told_at: Instant,
@@ -76,6 +79,7 @@ impl Worker {
             opener,
             producer: None,
             retry_at: now,
+            is_subscribed: false,
             owned: BTreeMap::new(),
             committed_at: now,
             told_at: now,
@@ -91,13 +95,12 @@ impl Worker {
     }
 
     fn work(&mut self, stop: &AtomicBool) -> Result<(), ProcessError> {
-        let mut is_subscribed = false;
         while !stop.load(Ordering::Relaxed) {
             self.resync()?;
             // Only now: the offsets that a predecessor of the same name left open are settled.
-            if !is_subscribed && self.producer.is_some() {
+            if !self.is_subscribed && self.producer.is_some() {
                 self.member.subscribe(&[&self.config.topics.events]).map_err(ProcessError::Refused)?;
-                is_subscribed = true;
+                self.is_subscribed = true;
             }
             self.poll()?;
             self.serve()?;
@@ -161,7 +164,7 @@ impl Worker {
         if active.is_busy() {
             if !active.keep(message.detach()) && !active.is_paused {
                 active.is_paused = true;
-                let list = one(&self.config.topics.events, active.number, None)?;
+                let list = one(&self.config.topics.events, active.number, None).map_err(ProcessError::Refused)?;
                 self.member.pause(&list).map_err(ProcessError::Refused)?;
             }
             return Ok(());
@@ -205,10 +208,9 @@ impl Worker {
         let all: Vec<i32> = self.owned.keys().copied().collect();
         self.give_up(&all, true)?;
         self.member.context().close();
-        let fresh = Worker::start(self.config.clone(), self.shared.clone(), self.number)?;
-        *self = fresh;
-        self.resync()?;
-        self.member.subscribe(&[&self.config.topics.events]).map_err(ProcessError::Refused)
+        *self = Worker::start(self.config.clone(), self.shared.clone(), self.number)?;
+        self.retry_at = Instant::now() + REJOIN;
+        Ok(())
     }
 
     /// What the group, and the opener, have done since.
@@ -221,7 +223,7 @@ impl Worker {
                         self.commit()?;
                     }
                     self.give_up(&partitions, lost)?;
-                    let list = self.list(&partitions)?;
+                    let list = self.list(&partitions);
                     self.member.incremental_unassign(&list).map_err(ProcessError::Refused)?;
                 }
             }
@@ -235,11 +237,8 @@ impl Worker {
     fn assigned(&mut self, partitions: &[i32]) -> Result<(), ProcessError> {
         info!(worker = self.number, ?partitions, "assigned");
         // Where to begin is known once the state is open.
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition_offset(&self.config.topics.events, *partition, Offset::Beginning)
-                .map_err(ProcessError::Refused)?;
-        }
+        let mut list = self.list(partitions);
+        list.set_all_offsets(Offset::Beginning).map_err(ProcessError::Refused)?;
         self.member.incremental_assign(&list).map_err(ProcessError::Refused)?;
         self.member.pause(&list).map_err(ProcessError::Refused)?;
         for partition in partitions {
@@ -262,13 +261,14 @@ impl Worker {
         }
         active.is_paused = true;
         self.shared.stores.fetch_add(1, Ordering::Relaxed);
-        self.seek(&active)?;
+        let sought = self.seek(&active);
         self.owned.insert(partition, Owned::Active(active));
-        Ok(())
+        // Whatever is in the way is in the way of all: each is sought again with the next producer.
+        sought.or_else(|error| self.doubt(error))
     }
 
     /// The partition is read from the position of its state.
-    fn seek(&self, active: &Active) -> Result<(), ProcessError> {
+    fn seek(&self, active: &Active) -> Result<(), KafkaError> {
         let list = one(&self.config.topics.events, active.number, Some(active.stand.position.offset))?;
         let deadline = Instant::now() + SEEK;
         loop {
@@ -279,7 +279,7 @@ impl Worker {
             match sought {
                 Ok(()) => return Ok(()),
                 // Just after an assignment the partition is not ready to be moved.
-                Err(error) if Instant::now() >= deadline => return Err(ProcessError::Refused(error)),
+                Err(error) if Instant::now() >= deadline => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
         }
@@ -316,7 +316,7 @@ impl Worker {
                 active.go_on().map_err(|source| failed(active.number, source))?;
             }
             if active.is_paused && !active.is_busy() {
-                let list = one(&self.config.topics.events, active.number, None)?;
+                let list = one(&self.config.topics.events, active.number, None).map_err(ProcessError::Refused)?;
                 self.member.resume(&list).map_err(ProcessError::Refused)?;
                 active.is_paused = false;
             }
@@ -425,8 +425,9 @@ impl Worker {
 
     /// Every partition goes back to its store, and will find out from the group's offsets what was published.
     fn doubt(&mut self, error: KafkaError) -> Result<(), ProcessError> {
-        warn!(worker = self.number, %error, "the transaction failed; going on from the last commit");
+        warn!(worker = self.number, %error, "it is not certain what was published; going on from the last commit");
         self.shared.metrics.aborted();
+        self.producer = None;
         if error.rdkafka_error_code().is_some_and(is_refusal) {
             return Err(ProcessError::Refused(error));
         }
@@ -459,10 +460,11 @@ impl Worker {
         for (partition, position) in positions {
             let position = position?;
             let Some(Owned::Active(active)) = self.owned.get_mut(&partition) else { continue };
-            active.publish_from(position.map(|committed| committed.position));
+            active.publish_from(position);
         }
-        for active in self.active() {
-            self.seek(active)?;
+        if let Err(error) = self.active().try_for_each(|active| self.seek(active)) {
+            warn!(worker = self.number, %error, "the log cannot be read from where the states stand; trying again");
+            return Ok(());
         }
         self.producer = Some(producer);
         self.committed_at = Instant::now();
@@ -476,12 +478,12 @@ impl Worker {
         self.give_up(&all, false)
     }
 
-    fn list(&self, partitions: &[i32]) -> Result<TopicPartitionList, ProcessError> {
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             list.add_partition(&self.config.topics.events, *partition);
         }
-        Ok(list)
+        list
     }
 }
 
@@ -499,10 +501,10 @@ fn is_refusal(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-fn one(topic: &str, partition: i32, offset: Option<i64>) -> Result<TopicPartitionList, ProcessError> {
+fn one(topic: &str, partition: i32, offset: Option<i64>) -> Result<TopicPartitionList, KafkaError> {
     let mut list = TopicPartitionList::new();
     let offset = offset.map_or(Offset::Invalid, Offset::Offset);
-    list.add_partition_offset(topic, partition, offset).map_err(ProcessError::Refused)?;
+    list.add_partition_offset(topic, partition, offset)?;
     Ok(list)
 }
 

@@ -102,6 +102,20 @@ impl Kafka {
         });
     }
 
+    /// Lets every partition lose what stands before `offset`, as retention does.
+    pub fn delete_before(&self, topic: &str, offset: i64) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let mut offsets = TopicPartitionList::new();
+        for partition in self.ends(topic, "read_uncommitted").keys() {
+            offsets.add_partition_offset(topic, *partition, Offset::Offset(offset)).unwrap();
+        }
+        let delete = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(admin.delete_records(&offsets, &AdminOptions::new().request_timeout(Some(WITHIN))))
+        };
+        thread::scope(|scope| scope.spawn(delete).join().unwrap()).unwrap();
+    }
+
     /// Writes a record, and waits until the broker has it: its partition and offset. Without a partition the key decides, as
     /// in the Java client. Without a value it is a tombstone.
     pub fn produce(&self, topic: &str, partition: Option<i32>, key: Option<&[u8]>, value: Option<&[u8]>) -> (i32, i64) {
