@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path as FilePath;
 use std::time::Duration;
+use std::{fs, io};
 
 use object_store::path::Path;
 
@@ -119,16 +120,23 @@ pub(crate) fn is_old(modified: i64, now: i64, age: Duration) -> bool {
 }
 
 /// Removes what uploads into a folder of this machine have left half done: the store shows none of it.
-pub(crate) fn clear_leftovers(folder: &FilePath, age: Duration) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
-        let is_leftover = number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
-        let modified = entry.metadata()?.modified()?;
-        if is_leftover && modified.elapsed().is_ok_and(|since| since >= age) {
-            std::fs::remove_file(entry.path())?;
+pub(crate) fn clear_leftovers(folder: &FilePath, age: Duration) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        match clear_leftover(&entry?, age) {
+            // Somebody else's upload has come to its end between the two looks at it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result?,
         }
+    }
+    Ok(())
+}
+
+fn clear_leftover(entry: &fs::DirEntry, age: Duration) -> io::Result<()> {
+    let name = entry.file_name();
+    let number = name.to_str().and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
+    let is_leftover = number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    if is_leftover && entry.metadata()?.modified()?.elapsed().is_ok_and(|since| since >= age) {
+        fs::remove_file(entry.path())?;
     }
     Ok(())
 }
