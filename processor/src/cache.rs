@@ -1,10 +1,10 @@
 //! Records in memory, by key: packed as in the database while nobody changes them, decoded while somebody does.
 //!
 //! A record is *taken* out and *put* back changed, or *kept* as it was; between the two, and if neither happens, it is gone.
-//! What was put or is gone since the last commit is *dirty*: it stays until [`Cache::settle`] (it is committed) or
-//! [`Cache::discard_dirty`] (it never will be). Before that [`Cache::pack_dirty`] packs it. Clean records are evicted, the least recently used first, as far as a clock's
-//! hand can tell, so that all stay within the bound. Only what is dirty can exceed it; [`Cache::pinned_bytes`] tells how
-//! much that is.
+//! What was put or is gone since the last write is *dirty*: it stays until [`Cache::settle`] (it is written) or
+//! [`Cache::discard_dirty`] (it never will be). Before that [`Cache::pack_dirty`] packs it. Clean records are
+//! evicted, the least recently used first, as far as a clock's hand can tell, so that all stay within the bound. Only what
+//! is dirty can exceed it; [`Cache::pinned_bytes`] tells how much that is.
 //!
 //! Packed, a record takes a third of what it takes decoded, and one piece of memory instead of a dozen: decoding it costs
 //! less than finding it again in the database, or than a dozen cache misses.
@@ -54,8 +54,6 @@ pub(crate) struct Cache<T> {
     /// The slots of dirty records, each once; by key, which is the order they are written in, once they have been sorted.
     dirty: Vec<(Key, usize)>,
     is_sorted: bool,
-    /// How many of them have changed since they were packed.
-    unpacked: usize,
     bytes: usize,
     pinned_bytes: usize,
     bound: usize,
@@ -70,8 +68,6 @@ struct Slot<T> {
     record: Record<T>,
     bytes: usize,
     dirty: bool,
-    /// Dirty, and changed since it was packed.
-    unpacked: bool,
     /// Dirty or taken: not to be evicted.
     pinned: bool,
     /// Wanted again since the hand passed.
@@ -86,15 +82,6 @@ enum Record<T> {
     None,
 }
 
-impl<T> Record<T> {
-    fn packed(&self) -> Option<&[u8]> {
-        match self {
-            Record::Packed(packed) => Some(packed),
-            Record::Decoded(_) | Record::None => None,
-        }
-    }
-}
-
 impl<T: Packed> Cache<T> {
     /// A cache of at most `bound` bytes of clean records.
     pub(crate) fn new(bound: usize) -> Cache<T> {
@@ -106,7 +93,6 @@ impl<T: Packed> Cache<T> {
             taken: Vec::new(),
             dirty: Vec::new(),
             is_sorted: true,
-            unpacked: 0,
             bytes: 0,
             pinned_bytes: 0,
             bound,
@@ -175,37 +161,25 @@ impl<T: Packed> Cache<T> {
         self.evict();
     }
 
-    /// Packs the dirty records that have changed since they were packed, by key: `visit` sees each that is there while it is
-    /// at hand, and `tell` what became of it; `None` is one that is gone.
-    pub(crate) fn pack_dirty(
-        &mut self,
-        mut visit: impl FnMut(&[u8], &mut T) -> Result<(), Corrupt>,
-        mut tell: impl FnMut(&[u8], Option<&[u8]>),
-    ) -> Result<(), Corrupt> {
+    /// Packs the dirty records, by key; `tell` what became of each: `None` is one that is gone.
+    pub(crate) fn pack_dirty(&mut self, mut tell: impl FnMut(&[u8], Option<&[u8]>)) {
         self.mark_taken();
-        if self.unpacked == 0 {
-            return Ok(());
-        }
         self.sort();
         let (dirty, mut scratch) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.scratch));
-        let packed = dirty.iter().try_for_each(|(key, at)| {
-            let Some(Some(slot)) = self.slots.get_mut(*at) else { return Ok(()) };
-            if !std::mem::take(&mut slot.unpacked) {
-                return Ok(());
+        for (key, at) in &dirty {
+            let Some(Some(slot)) = self.slots.get_mut(*at) else { continue };
+            match &slot.record {
+                Record::Decoded(record) => {
+                    scratch.clear();
+                    record.encode(&mut scratch);
+                    tell(key.bytes(), Some(&scratch));
+                    self.fill(*at, Record::Packed(scratch.as_slice().into()), scratch.len());
+                }
+                Record::Packed(packed) => tell(key.bytes(), Some(packed)),
+                Record::None => tell(key.bytes(), None),
             }
-            let Record::Decoded(record) = &mut slot.record else {
-                tell(key.bytes(), slot.record.packed());
-                return Ok(());
-            };
-            visit(key.bytes(), record)?;
-            scratch.clear();
-            record.encode(&mut scratch);
-            tell(key.bytes(), Some(&scratch));
-            self.fill(*at, Record::Packed(scratch.as_slice().into()), scratch.len());
-            Ok(())
-        });
-        (self.dirty, self.scratch, self.unpacked) = (dirty, scratch, 0);
-        packed
+        }
+        (self.dirty, self.scratch) = (dirty, scratch);
     }
 
     fn sort(&mut self) {
@@ -244,7 +218,7 @@ impl<T: Packed> Cache<T> {
         self.bound
     }
 
-    /// The dirty records have been committed.
+    /// The dirty records have been written.
     pub(crate) fn settle(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for (_, at) in dirty.drain(..) {
@@ -275,13 +249,13 @@ impl<T: Packed> Cache<T> {
         }
     }
 
-    /// The dirty records have not been committed and never will be: the database knows better.
+    /// The dirty records have not been written and never will be: the database knows better.
     pub(crate) fn discard_dirty(&mut self) {
         self.mark_taken();
         for (_, at) in std::mem::take(&mut self.dirty) {
             self.remove(at);
         }
-        (self.is_sorted, self.unpacked) = (true, 0);
+        self.is_sorted = true;
         self.taken.clear();
         self.pinned_bytes = 0;
     }
@@ -313,9 +287,6 @@ impl<T: Packed> Cache<T> {
         if !std::mem::replace(&mut slot.pinned, true) {
             self.pinned_bytes += slot.bytes;
         }
-        if !std::mem::replace(&mut slot.unpacked, true) {
-            self.unpacked += 1;
-        }
         if !std::mem::replace(&mut slot.dirty, true) {
             self.dirty.push((slot.key.clone(), at));
             self.is_sorted = false;
@@ -336,15 +307,7 @@ impl<T: Packed> Cache<T> {
     /// Makes a slot without a record, pinned and not dirty.
     fn insert(&mut self, key: &[u8]) -> usize {
         let bytes = ENTRY_BYTES + key.len();
-        let slot = Slot {
-            key: Key::from(key),
-            record: Record::None,
-            bytes,
-            dirty: false,
-            unpacked: false,
-            pinned: true,
-            used: false,
-        };
+        let slot = Slot { key: Key::from(key), record: Record::None, bytes, dirty: false, pinned: true, used: false };
         self.bytes += bytes;
         self.pinned_bytes += bytes;
         let at = self.free.pop().unwrap_or(self.slots.len());

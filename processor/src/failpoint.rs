@@ -5,10 +5,8 @@ use crate::StoreError;
 /// The steps of the commit cycle, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// A batch is applied; the machine has not been flushed.
+    /// A batch is applied; the journal has not been told.
     Applied,
-    /// The machine has been flushed; the journal has not been told.
-    Flushed,
     /// The write batch is made; the database has not got it.
     Write,
     /// The database has it; the store does not know.
@@ -33,8 +31,7 @@ mod armed {
     use super::{Point, StoreError};
 
     impl Point {
-        pub(crate) const ALL: [Point; 5] =
-            [Point::Applied, Point::Flushed, Point::Write, Point::Written, Point::Committed];
+        pub(crate) const ALL: [Point; 4] = [Point::Applied, Point::Write, Point::Written, Point::Committed];
     }
 
     thread_local! {

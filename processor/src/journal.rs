@@ -100,6 +100,12 @@ impl Commit<'_> {
         self.position
     }
 
+    /// Whether memory wants the state to be written. A journal from which everything since the last write can be applied
+    /// again, without publishing twice, need not write it before.
+    pub fn is_due(&self) -> bool {
+        self.store.is_full()
+    }
+
     /// Writes state, position and outputs: the outputs go to the store's outbox, all in one.
     pub fn store_all(self, durability: Durability) -> Result<(), StoreError> {
         self.store.commit(self.position, Some(self.outputs), durability)

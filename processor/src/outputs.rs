@@ -1,6 +1,6 @@
 //! What a batch publishes, in one allocation.
 
-use touchline_core::output::{Outputs, Topic};
+use touchline_core::output::{Outputs, Receipt, Topic};
 
 /// A set of topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub struct OutputBatch {
     wanted: Topics,
     /// Nothing is taken: it has been published before.
     is_muted: bool,
+    /// Tells the receipts of this batch from older ones.
+    number: u32,
     bytes: Vec<u8>,
     spans: Vec<Span>,
     scores: u64,
@@ -85,7 +87,7 @@ impl OutputBatch {
     /// An empty batch that takes records of these topics, and dead letters always: nothing is dropped silently.
     pub fn new(wanted: Topics) -> OutputBatch {
         let wanted = Topics(wanted.0 | 1 << Topic::DeadLetters as u8);
-        OutputBatch { wanted, is_muted: false, bytes: Vec::new(), spans: Vec::new(), scores: 0 }
+        OutputBatch { wanted, is_muted: false, number: 1, bytes: Vec::new(), spans: Vec::new(), scores: 0 }
     }
 
     /// From here on takes nothing, or what is wanted again.
@@ -112,16 +114,26 @@ impl OutputBatch {
         self.spans.is_empty()
     }
 
-    /// The bytes of all keys and values.
+    /// What it takes: the bytes of all keys and values, also of those that newer ones have taken the place of.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// Forgets the records and keeps the memory.
     pub fn clear(&mut self) {
+        self.number = self.number.wrapping_add(1).max(1);
         self.bytes.clear();
         self.spans.clear();
         self.scores = 0;
+    }
+
+    fn append(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>) -> Span {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        let value_end = value.map(|_| self.bytes.len());
+        Span { topic, start, key_end, value_end }
     }
 
     /// How many of the records are scores.
@@ -136,15 +148,26 @@ impl Outputs for OutputBatch {
     }
 
     fn publish(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>) {
-        if !self.wants(topic) {
-            return;
+        if self.wants(topic) {
+            self.scores += u64::from(topic == Topic::Scores);
+            let span = self.append(topic, key, value);
+            self.spans.push(span);
         }
-        self.scores += u64::from(topic == Topic::Scores);
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(key);
-        let key_end = self.bytes.len();
-        self.bytes.extend_from_slice(value.unwrap_or_default());
-        let value_end = value.map(|_| self.bytes.len());
-        self.spans.push(Span { topic, start, key_end, value_end });
+    }
+
+    fn publish_latest(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>, before: Receipt) -> Receipt {
+        if !self.wants(topic) {
+            return Receipt::default();
+        }
+        if before.batch == self.number
+            && let Some(place) = usize::try_from(before.place).ok().filter(|place| *place < self.spans.len())
+        {
+            self.spans[place] = self.append(topic, key, value);
+            return before;
+        }
+        let place = u32::try_from(self.spans.len());
+        self.publish(topic, key, value);
+        // Where there are more than can be counted, newer ones come behind.
+        place.map_or_else(|_| Receipt::default(), |place| Receipt { batch: self.number, place })
     }
 }

@@ -1,7 +1,7 @@
 //! One partition between two commits: its state machine, its store, and what it is about to publish.
 //!
 //! Whoever drives it reads the log, calls [`Partition::apply`] and, until a record is done, [`Partition::resume`]; before
-//! a commit [`Partition::flush`], after it [`Partition::committed`]. After any error [`Partition::abort`]: the partition is
+//! a commit [`Partition::save`], after it [`Partition::committed`]. After any error [`Partition::abort`]: the partition is
 //! again what its store last committed.
 
 use touchline_core::output::{Outputs, Topic};
@@ -70,9 +70,9 @@ impl Partition {
         self.outputs.publish(Topic::DeadLetters, key, Some(value));
     }
 
-    /// What the batch publishes last, and the machine's own row: before every commit.
-    pub fn flush(&mut self) -> Result<(), StepError<StoreError>> {
-        self.machine.flush(&mut self.store, &mut self.outputs)
+    /// Brings the machine's own row up to date: before every commit.
+    pub fn save(&mut self) {
+        self.machine.save(&mut self.store);
     }
 
     /// Whether the batch should not grow: it is in memory.

@@ -14,7 +14,6 @@ use rocksdb::{DB, DBPinnableSlice, FlushOptions, WriteBatch, WriteOptions};
 use touchline_core::account::Account;
 use touchline_core::codec::Corrupt;
 use touchline_core::contact::Contact;
-use touchline_core::keys::table;
 use touchline_core::state::{Row, State};
 
 use crate::cache::{Cache, Known, Packed};
@@ -50,8 +49,8 @@ pub struct Store {
     outbox: Outbox,
     /// No event is held before this key: what has been released need not be walked over again.
     held_from: Vec<u8>,
-    /// The records that have been packed for the next commit.
-    batch: WriteBatch,
+    /// How much the last commit wrote.
+    batch_bytes: usize,
     /// Which of its files are in snapshots.
     uploaded: Uploaded,
 }
@@ -87,7 +86,7 @@ impl Store {
             accounts: Cache::new(accounts),
             rows: Overlay::default(),
             held_from: Vec::new(),
-            batch: WriteBatch::new(),
+            batch_bytes: 0,
         })
     }
 
@@ -109,17 +108,16 @@ impl Store {
         outputs: Option<&OutputBatch>,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        // Most have been visited, and packed, before.
-        self.changed_contacts(|_, _| Ok(())).map_err(|corrupt| StoreError::row(&[table::CONTACT], corrupt))?;
-        self.changed_accounts(|_, _| Ok(())).map_err(|corrupt| StoreError::row(&[table::ACCOUNT], corrupt))?;
-        let mut batch = std::mem::take(&mut self.batch);
+        let mut batch = WriteBatch::with_capacity_bytes(self.batch_bytes);
         // By key in each table: inserting into the memtable is cheaper when the neighbour is warm.
+        self.contacts.pack_dirty(|key, packed| write(&mut batch, key, packed));
+        self.accounts.pack_dirty(|key, packed| write(&mut batch, key, packed));
         for (key, value) in self.rows.iter() {
             write(&mut batch, key, value);
         }
         batch.put(keys::POSITION, position);
         // The next batch will take as much.
-        self.batch = WriteBatch::with_capacity_bytes(batch.size_in_bytes());
+        self.batch_bytes = batch.size_in_bytes();
         let mut options = WriteOptions::new();
         options.set_sync(durability == Durability::Synced);
         options.disable_wal(durability == Durability::Unlogged);
@@ -134,7 +132,6 @@ impl Store {
     pub fn abort(&mut self) {
         self.contacts.discard_dirty();
         self.accounts.discard_dirty();
-        self.batch.clear();
         self.rows.clear();
         self.held_from.clear();
     }
@@ -285,20 +282,6 @@ impl State for Store {
 
     fn account_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         record_keys(&self.db, &mut self.accounts, from, to, limit)
-    }
-
-    fn changed_contacts(
-        &mut self,
-        visit: impl FnMut(&[u8], &mut Contact) -> Result<(), Corrupt>,
-    ) -> Result<(), Corrupt> {
-        self.contacts.pack_dirty(visit, |key, packed| write(&mut self.batch, key, packed))
-    }
-
-    fn changed_accounts(
-        &mut self,
-        visit: impl FnMut(&[u8], &mut Account) -> Result<(), Corrupt>,
-    ) -> Result<(), Corrupt> {
-        self.accounts.pack_dirty(visit, |key, packed| write(&mut self.batch, key, packed))
     }
 
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

@@ -202,8 +202,7 @@ impl<'w, J: Journal> Cycle<'w, J> {
         let Worker { journal, partition, .. } = &mut *self.worker;
         if partition.is_dirty {
             reach(Point::Applied)?;
-            partition.flush()?;
-            reach(Point::Flushed)?;
+            partition.save();
             let position = journal.position(self.place);
             let Partition { store, outputs, .. } = &mut *partition;
             journal.commit(Commit { store, outputs, position: &position }).map_err(WorkerError::Journal)?;

@@ -8,6 +8,7 @@ use crate::contact::{Contact, Tally, read_standing};
 use crate::coverage::Coverage;
 use crate::decay::{Decay, score};
 use crate::lapse::{Standing, Watch};
+use crate::output::Receipt;
 use crate::profile::{Profile, ROLES, Role};
 use crate::rules::{RoleWeights, ScoreRules};
 use crate::spans::Spans;
@@ -43,7 +44,7 @@ pub struct Account {
     /// Whose lapses were told at the last tick that any were.
     pub(crate) lapsed: Lapsed,
     /// As in [`Contact`].
-    pub(crate) is_listed: bool,
+    pub(crate) scored: Receipt,
 }
 
 /// Contacts that an account's alert names: more is a list that nobody reads.
@@ -177,7 +178,7 @@ impl Account {
             standing: kept.standing,
             filed: kept.filed,
             lapsed: kept.lapsed,
-            is_listed: kept.is_listed,
+            scored: kept.scored,
             ..Account::default()
         };
     }

@@ -11,6 +11,7 @@ use crate::coverage::Coverage;
 use crate::decay::Decay;
 use crate::entry::Entries;
 use crate::lapse::{Standing, Watch};
+use crate::output::Receipt;
 use crate::profile::Profile;
 use crate::words;
 
@@ -44,8 +45,8 @@ pub struct Contact {
     pub(crate) recent: Entries,
     /// Where the newest entries begin, as an [`crate::keys::entry`]; `None` while there are no pages.
     pub(crate) floor: Option<Box<[u8]>>,
-    /// Whether its score is to be published at the next flush; never stored, because a flush comes before every commit.
-    pub(crate) is_listed: bool,
+    /// Of its score, if it was published since the last commit; never stored.
+    pub(crate) scored: Receipt,
 }
 
 /// Sums over counted engagements.

@@ -10,7 +10,6 @@ use std::ops::Bound;
 use hashbrown::HashMap;
 
 use crate::account::Account;
-use crate::codec::Corrupt;
 use crate::contact::Contact;
 
 /// A row.
@@ -39,17 +38,6 @@ pub trait State {
     /// The same as [`State::contact_keys`], of accounts.
     fn account_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Self::Error>;
 
-    /// Visits the contacts that were put since the last visit or commit, each once, in order of their keys.
-    fn changed_contacts(
-        &mut self,
-        visit: impl FnMut(&[u8], &mut Contact) -> Result<(), Corrupt>,
-    ) -> Result<(), Corrupt>;
-    /// The same of accounts.
-    fn changed_accounts(
-        &mut self,
-        visit: impl FnMut(&[u8], &mut Account) -> Result<(), Corrupt>,
-    ) -> Result<(), Corrupt>;
-
     /// The value of any other row.
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Self::Error>;
     /// Writes any other row.
@@ -76,13 +64,11 @@ struct Records<T> {
     /// `None`: taken, or gone.
     by_key: HashMap<Vec<u8>, Option<Box<T>>>,
     keys: BTreeSet<Vec<u8>>,
-    /// Those put since the last visit, which comes before every commit.
-    changed: Vec<Vec<u8>>,
 }
 
 impl<T> Default for Records<T> {
     fn default() -> Records<T> {
-        Records { by_key: HashMap::new(), keys: BTreeSet::new(), changed: Vec::new() }
+        Records { by_key: HashMap::new(), keys: BTreeSet::new() }
     }
 }
 
@@ -101,23 +87,6 @@ impl<T> Records<T> {
         }
     }
 
-    fn change(&mut self, key: &[u8], record: Box<T>) {
-        self.put(key, record);
-        self.changed.push(key.to_vec());
-    }
-
-    fn visit_changed(&mut self, mut visit: impl FnMut(&[u8], &mut T) -> Result<(), Corrupt>) -> Result<(), Corrupt> {
-        let mut changed = std::mem::take(&mut self.changed);
-        changed.sort_unstable();
-        changed.dedup();
-        for key in changed {
-            if let Some(Some(record)) = self.by_key.get_mut(&key) {
-                visit(&key, record)?;
-            }
-        }
-        Ok(())
-    }
-
     fn keys(&self, from: &[u8], to: &[u8], limit: usize) -> Vec<Vec<u8>> {
         let is_here = |key: &&Vec<u8>| self.by_key.get(*key).is_some_and(Option::is_some);
         self.keys.range::<[u8], _>(bounds(from, to)).filter(is_here).take(limit).cloned().collect()
@@ -132,7 +101,7 @@ impl State for Memory {
     }
 
     fn put_contact(&mut self, key: &[u8], contact: Box<Contact>) {
-        self.contacts.change(key, contact);
+        self.contacts.put(key, contact);
     }
 
     fn keep_contact(&mut self, key: &[u8], contact: Box<Contact>) {
@@ -148,7 +117,7 @@ impl State for Memory {
     }
 
     fn put_account(&mut self, key: &[u8], account: Box<Account>) {
-        self.accounts.change(key, account);
+        self.accounts.put(key, account);
     }
 
     fn keep_account(&mut self, key: &[u8], account: Box<Account>) {
@@ -157,20 +126,6 @@ impl State for Memory {
 
     fn account_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Infallible> {
         Ok(self.accounts.keys(from, to, limit))
-    }
-
-    fn changed_contacts(
-        &mut self,
-        visit: impl FnMut(&[u8], &mut Contact) -> Result<(), Corrupt>,
-    ) -> Result<(), Corrupt> {
-        self.contacts.visit_changed(visit)
-    }
-
-    fn changed_accounts(
-        &mut self,
-        visit: impl FnMut(&[u8], &mut Account) -> Result<(), Corrupt>,
-    ) -> Result<(), Corrupt> {
-        self.accounts.visit_changed(visit)
     }
 
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {

@@ -2,8 +2,8 @@
 //!
 //! [`Machine::apply`] takes the records of a log in order. A tick or a rules record may touch every contact: such work is
 //! done in slices ([`Step::More`], then [`Machine::resume`]), so that a commit can come between, and its cursor is part
-//! of the machine's own record. [`Machine::flush`] comes before every commit. The same log gives the same outputs,
-//! wherever the commits fell (but scores, which are published once a commit).
+//! of the machine's own record. [`Machine::save`] comes before every commit. The same log gives the same outputs,
+//! wherever the commits fell (but of scores, of which the newest of a batch is enough).
 
 mod admit;
 mod counted;
@@ -17,8 +17,7 @@ use jiff::Timestamp;
 
 use crate::codec::{Corrupt, Reader, put_bytes, put_time_option, put_uint};
 use crate::keys;
-use crate::output::{Outputs, Topic};
-use crate::publish::{ScoreView, Who};
+use crate::output::Outputs;
 use crate::record::Record;
 use crate::rules::Rules;
 use crate::state::State;
@@ -65,6 +64,8 @@ pub struct Machine {
     /// No timer is filed before this; `None` while it is not known.
     next_timer: Option<Timestamp>,
     counts: Counts,
+    /// Key and value of a score are written here.
+    scratch: (Vec<u8>, Vec<u8>),
 }
 
 /// The machine at work on one record.
@@ -125,8 +126,6 @@ impl Machine {
             Record::Rules { revision, .. } if revision.is_some_and(|revision| revision <= self.revision) => {}
             Record::Rules { rules, revision } => {
                 self.revision = revision.unwrap_or(self.revision);
-                // What has changed until now is scored under the rules until now.
-                self.flush(state, out)?;
                 self.begin_rules(rules);
             }
         }
@@ -141,39 +140,9 @@ impl Machine {
         Apply { machine: self, state, out }.slice()
     }
 
-    /// Publishes the scores that have changed, and stores the machine: to be called before every commit.
-    pub fn flush<S: State, O: Outputs>(&mut self, state: &mut S, out: &mut O) -> Result<(), S> {
-        let (rules, generation) = (&self.tally_rules().score, self.generation);
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        let is_wanted = out.wants(Topic::Scores);
-        let mut publish = |who: Who<'_>, score: Option<ScoreView<'_>>| {
-            key.clear();
-            value.clear();
-            who.put_score_key(&mut key);
-            let is_some = score.is_some();
-            if let Some(score) = score {
-                score.write(who, rules, generation, &mut value);
-            }
-            out.publish(Topic::Scores, &key, is_some.then_some(&value));
-        };
-        state.changed_contacts(|key, record| {
-            if std::mem::take(&mut record.is_listed) && is_wanted {
-                let (account, contact) = keys::names(key)?;
-                let who = Who { account: &account, contact: &contact };
-                publish(who, (record.entries > 0).then(|| ScoreView::of_contact(record, rules)));
-            }
-            Ok(())
-        })?;
-        state.changed_accounts(|key, record| {
-            // One that awaits rules is listed again when they reach it.
-            if std::mem::take(&mut record.is_listed) && is_wanted && !self.awaits_rules(key) {
-                let who = Who { account: &keys::names(key)?.0, contact: "" };
-                publish(who, (record.contacts() > 0).then(|| ScoreView::of_account(record, rules)));
-            }
-            Ok(())
-        })?;
+    /// Stores the machine: to be called before every commit.
+    pub fn save<S: State>(&self, state: &mut S) {
         state.put(keys::machine(), self.encode());
-        Ok(())
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -244,7 +213,7 @@ mod tests {
             while step == Step::More {
                 step = machine.resume(&mut state, &mut out).unwrap();
             }
-            machine.flush(&mut state, &mut out).unwrap();
+            machine.save(&mut state);
             machine = Machine::load(&mut state).unwrap();
         }
         assert_eq!(machine.last_tick(), Some(tick.parse().unwrap()));

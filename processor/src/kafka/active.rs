@@ -12,10 +12,10 @@ use touchline_core::step::{Step, StepError};
 use tracing::warn;
 
 use super::position::{Committed, Position, Stand};
-use crate::StoreError;
 use crate::partition::Partition;
 use crate::snapshot::{Stamp, Uploader};
 use crate::store::Durability;
+use crate::{Progress, StoreError};
 
 /// Messages that may wait while a record takes its slices; then no more are fetched for the partition.
 const BACKLOG: usize = 2_000;
@@ -25,16 +25,16 @@ const BACKLOG_BYTES: usize = 4 << 20;
 const TURN: usize = 256;
 
 /// A store is brought to the disk so often, if it has changed: what is not there is applied again after a crash.
-pub(super) const FLUSH_EVERY: Duration = Duration::from_secs(60);
+const FLUSH_EVERY: Duration = Duration::from_secs(60);
 /// The same, in records.
-pub(super) const FLUSH_RECORDS: u64 = 500_000;
+const FLUSH_RECORDS: u64 = 500_000;
 
 /// See the module.
 pub(super) struct Active {
     pub number: i32,
     pub partition: Partition,
     pub stand: Stand,
-    /// Where the store stands.
+    /// Where the store stands: what was published since is in memory, and applied again if that is lost.
     stored: Position,
     /// Outputs have been published up to here: until then what is applied is applied again.
     pub until: Option<Position>,
@@ -43,9 +43,9 @@ pub(super) struct Active {
     backlog_bytes: usize,
     pub is_paused: bool,
     /// When the store is next brought to the disk.
-    pub flush_at: Instant,
+    flush_at: Instant,
     /// Records committed since it last was.
-    pub unflushed: u64,
+    unflushed: u64,
     /// When the next copy is made.
     pub snapshot_at: Instant,
     /// Where the newest copy stands, of those made here.
@@ -109,10 +109,11 @@ impl Active {
         if self.is_unfinished() {
             let step = self.partition.resume()?;
             let position = self.stand.position;
-            return self.moved(match step {
+            self.moved(match step {
                 Step::Done => Position::at(position.offset + 1),
                 Step::More => Position { slices: position.slices + 1, ..position },
             });
+            return Ok(());
         }
         for _ in 0..TURN {
             let Some(message) = self.backlog.pop_front() else { break };
@@ -131,7 +132,7 @@ impl Active {
             return Ok(());
         }
         // Offsets have gaps: of transactions, and where the topic is compacted.
-        self.moved(Position::at(entry.offset))?;
+        self.moved(Position::at(entry.offset));
         let step = match entry.payload.map_or(Err(Reject::not_json("it is empty")), parse) {
             Ok(record) => {
                 self.partition.batch.events += u64::from(matches!(record, Record::Event(_)));
@@ -146,16 +147,16 @@ impl Active {
         self.moved(match step {
             Step::Done => Position::at(entry.offset + 1),
             Step::More => Position { offset: entry.offset, slices: 1 },
-        })
+        });
+        Ok(())
     }
 
     /// There is nothing more of the log before this offset.
-    pub fn pass(&mut self, offset: i64) -> Result<(), StepError<StoreError>> {
+    pub fn pass(&mut self, offset: i64) {
         if !self.is_busy() && offset > self.stand.position.offset {
             self.partition.is_dirty = true;
-            self.moved(Position::at(offset))?;
+            self.moved(Position::at(offset));
         }
-        Ok(())
     }
 
     /// Forgets the batch and what waits: the log is to be read again from the position, which is the store's.
@@ -168,25 +169,49 @@ impl Active {
         Ok(())
     }
 
-    /// Writes state and position, whose outputs are published.
-    pub fn store(&mut self) -> Result<crate::Progress, StoreError> {
-        self.partition.store.commit(&self.stand.encode(), None, Durability::Unlogged)?;
-        self.stored = self.stand.position;
+    /// What has been applied is published.
+    pub fn published(&mut self) -> Progress {
         let mut progress = self.partition.committed();
         if !self.is_live() {
             // They were published before, and counted then.
             (progress.alerts, progress.opened) = (0, 0);
         }
         self.unflushed += progress.records;
-        Ok(progress)
+        progress
     }
 
-    /// Lets a copy be made of what was committed, if that is news.
-    pub fn copy(&mut self, uploader: &Uploader) {
-        let Ok(partition) = u32::try_from(self.number) else { return };
-        if !self.is_live() || self.copied == self.stored {
-            return;
+    /// Writes state and position if memory or time says so. A record that changes again and again until then is written
+    /// once; and the log has all of it, so that writing it earlier would make nothing safer.
+    pub fn write_if_due(&mut self) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let is_flush_due = self.unflushed >= FLUSH_RECORDS || (self.unflushed > 0 && now >= self.flush_at);
+        if is_flush_due || self.partition.store.is_full() {
+            self.write()?;
         }
+        if is_flush_due {
+            self.partition.store.start_flush()?;
+            self.unflushed = 0;
+            self.flush_at = now + FLUSH_EVERY;
+        }
+        Ok(())
+    }
+
+    /// Writes state and position; all of it must be published.
+    fn write(&mut self) -> Result<(), StoreError> {
+        if self.stored != self.stand.position {
+            self.partition.store.commit(&self.stand.encode(), None, Durability::Unlogged)?;
+            self.stored = self.stand.position;
+        }
+        Ok(())
+    }
+
+    /// Lets a copy be made of what was published, if that is news.
+    pub fn copy(&mut self, uploader: &Uploader) -> Result<(), StoreError> {
+        let Ok(partition) = u32::try_from(self.number) else { return Ok(()) };
+        if !self.is_live() || self.copied == self.stand.position {
+            return Ok(());
+        }
+        self.write()?;
         let stamp = Stamp {
             partition,
             generation: self.stand.generation,
@@ -198,23 +223,26 @@ impl Active {
             // The state itself is as good as it was.
             Err(error) => warn!(partition, %error, "no snapshot was made"),
         }
+        Ok(())
     }
 
-    /// Brings onto the disk what was committed, and, if nothing has been published beyond it, says so there.
-    pub fn close(self, is_clean: bool) -> Result<(), StoreError> {
+    /// Brings onto the disk what was written; if all is published (`is_clean`), what was not written before as well, and,
+    /// if nothing was published beyond it, says so there.
+    pub fn close(mut self, is_clean: bool) -> Result<(), StoreError> {
+        if is_clean {
+            self.write()?;
+        }
         let mut store = self.partition.store;
         if is_clean && self.until.is_none() { store.close_cleanly() } else { store.flush() }
     }
 
-    fn moved(&mut self, position: Position) -> Result<(), StepError<StoreError>> {
+    fn moved(&mut self, position: Position) {
         self.stand.position = self.stand.position.max(position);
         if self.until.is_some_and(|until| until <= self.stand.position) {
             // What would have been published up to here has been.
-            self.partition.flush()?;
             self.until = None;
             self.partition.outputs.mute(false);
         }
-        Ok(())
     }
 
     fn reject(&mut self, entry: &Entry<'_>, reject: &Reject) {

@@ -18,7 +18,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use touchline_core::step::StepError;
 use tracing::{debug, info, warn};
 
-use super::active::{Active, Entry, FLUSH_EVERY, FLUSH_RECORDS};
+use super::active::{Active, Entry};
 use super::client::{self, Member, Rebalance, TransactionalProducer};
 use super::error::ProcessError;
 use super::open::{Opened, Opener, Wanted, committed};
@@ -180,7 +180,7 @@ impl Worker {
             if let (Some(Owned::Active(active)), Offset::Offset(offset)) =
                 (self.owned.get_mut(&element.partition()), element.offset())
             {
-                active.pass(offset).map_err(|source| failed(active.number, source))?;
+                active.pass(offset);
             }
         }
         Ok(())
@@ -294,7 +294,7 @@ impl Worker {
                 Some(Owned::Active(mut active)) => {
                     // Of what is dropped below nothing has been committed.
                     if let Some(uploader) = self.shared.uploader.as_ref().filter(|_| !lost && self.producer.is_some()) {
-                        active.copy(uploader);
+                        active.copy(uploader)?;
                     }
                     self.shared.stores.fetch_sub(1, Ordering::Relaxed);
                     // A batch that was not committed is dropped with it.
@@ -370,7 +370,7 @@ impl Worker {
         let begun = Instant::now();
         let mut offsets = TopicPartitionList::new();
         for active in self.active_mut().filter(|active| active.partition.is_dirty) {
-            active.partition.flush().map_err(|source| failed(active.number, source))?;
+            active.partition.save();
             if active.is_live() {
                 let mut element = offsets.add_partition(&active.stand.topic, active.number);
                 element.set_offset(Offset::Offset(active.stand.position.offset)).map_err(ProcessError::Refused)?;
@@ -396,7 +396,7 @@ impl Worker {
         transaction::commit(producer, &self.config.topics, batches, offsets, &group)
     }
 
-    /// The outputs are published: now the states.
+    /// The outputs are published: now the states, in memory or beyond.
     fn stored(&mut self) -> Result<(), ProcessError> {
         let shared = self.shared.clone();
         let every = self.config.snapshots.as_ref().map(|plan| plan.every);
@@ -404,20 +404,16 @@ impl Worker {
         for active in self.active_mut() {
             if active.partition.is_dirty {
                 active.partition.store.limit(contacts, accounts);
-                let progress = active.store()?;
+                let progress = active.published();
                 shared.report(&progress, active.partition.machine.last_tick());
             }
+            active.write_if_due()?;
             let now = Instant::now();
             if let Some((uploader, every)) = shared.uploader.as_ref().zip(every)
                 && now >= active.snapshot_at
             {
-                active.copy(uploader);
+                active.copy(uploader)?;
                 active.snapshot_at = now + every;
-            }
-            if active.unflushed > 0 && (now >= active.flush_at || active.unflushed >= FLUSH_RECORDS) {
-                active.partition.store.start_flush()?;
-                active.unflushed = 0;
-                active.flush_at = now + FLUSH_EVERY;
             }
         }
         Ok(())

@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 
 use super::subject::{self, Subject};
-use super::{Apply, Result};
+use super::{Apply, Machine, Result};
 use crate::codec::Corrupt;
 use crate::event::{Field, Kind, json_string, member, plain_member, time_member};
 use crate::keys;
 use crate::lapse::{Change, Episode, News, Rule, Told};
-use crate::output::{Outputs, Topic};
+use crate::output::{Outputs, Receipt, Topic};
 use crate::publish::{AlertView, ScoreView, Who, array, object, optional_text, version, write_episode, write_excerpt};
 use crate::state::State;
 
@@ -112,6 +112,37 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         view.write(&mut value, &context);
         self.out.publish(Topic::Alerts, id.as_bytes(), Some(&value));
         Ok(())
+    }
+
+    /// Publishes what the contact's score is now; nothing is left of one without records.
+    pub fn publish_contact_score(&mut self, subject: &mut Subject<'_>) {
+        let before = subject.contact.scored;
+        let contact = &*subject.contact;
+        let view = (contact.entries > 0).then(|| ScoreView::of_contact(contact, &self.machine.rules.score));
+        subject.contact.scored = self.publish_score(subject.who, view, before);
+    }
+
+    /// The same of the account, and of one without contacts.
+    pub fn publish_account_score(&mut self, subject: &mut Subject<'_>) {
+        let before = subject.account.scored;
+        let account = &*subject.account;
+        let view = (account.contacts() > 0).then(|| ScoreView::of_account(account, &self.machine.rules.score));
+        subject.account.scored = self.publish_score(Who { contact: "", ..subject.who }, view, before);
+    }
+
+    fn publish_score(&mut self, who: Who<'_>, score: Option<ScoreView<'_>>, before: Receipt) -> Receipt {
+        if !self.out.wants(Topic::Scores) {
+            return Receipt::default();
+        }
+        let Machine { rules, generation, scratch: (key, value), .. } = &mut *self.machine;
+        key.clear();
+        value.clear();
+        who.put_score_key(key);
+        let value = score.map(|score| {
+            score.write(who, &rules.score, *generation, value);
+            value.as_slice()
+        });
+        self.out.publish_latest(Topic::Scores, key, value, before)
     }
 
     /// Members, each with a comma before it.

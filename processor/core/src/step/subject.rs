@@ -28,6 +28,8 @@ pub(super) struct Subject<'a> {
     /// What is to be told of either, once all has been changed.
     pub account_news: Vec<News>,
     pub contact_news: Vec<News>,
+    /// The account's sums are not those of its contacts now: they are summed later in the same record.
+    pub is_account_pending: bool,
     /// What dates the silences of either, once it has been asked for.
     pub account_clock: Option<Clock>,
     pub contact_clock: Option<Clock>,
@@ -112,6 +114,7 @@ impl<'a> Subject<'a> {
             contact_change,
             account_news,
             contact_news,
+            is_account_pending: false,
             account_clock,
             contact_clock,
         }
@@ -168,11 +171,14 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         Ok(Subject::new(who, (account_key, account), (contact_key, Box::default())))
     }
 
-    /// Puts a subject back, with its news told, its timers filed and its scores listed.
+    /// Puts a subject back, with its news told, its timers filed and its scores published.
     pub fn store(&mut self, mut subject: Subject<'_>) -> Result<(), S> {
         self.store_contact(&mut subject)?;
         self.settle_account(&mut subject)?;
         self.tell_of_account(&mut subject)?;
+        if subject.account_change == Change::Seen && !subject.is_account_pending {
+            self.publish_account_score(&mut subject);
+        }
         match subject.account_change {
             Change::None if subject.account.version == 0 => {}
             Change::None => self.state.keep_account(&subject.account_key, subject.account),
@@ -206,6 +212,9 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             self.settle_contact(subject)?;
         }
         self.tell_of_contact(subject)?;
+        if subject.contact_change == Change::Seen && !subject.who.contact.is_empty() {
+            self.publish_contact_score(subject);
+        }
         let contact = std::mem::take(&mut subject.contact);
         match subject.contact_change {
             // What was not there before is not there now.
@@ -237,7 +246,6 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         account.standing = standing;
         account.lapsed.forget_before(self.machine.tick);
         self.file(&mut account.filed, next, &subject.account_key);
-        account.is_listed |= subject.account_change == Change::Seen;
         Ok(())
     }
 
@@ -259,7 +267,6 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let contact = &mut *subject.contact;
         contact.standing = standing;
         self.file(&mut contact.filed, next, &subject.contact_key);
-        contact.is_listed |= subject.contact_change == Change::Seen;
         Ok(())
     }
 

@@ -125,20 +125,6 @@ impl Machine {
         let (account, inherited) = Default::default();
         self.work = Some(Work::Rules { rules: Box::new(rules), table: table::CONTACT, after, account, inherited });
     }
-
-    /// Whether an account's sums are still those of the old rules, while its contacts' may be of the new.
-    pub(super) fn awaits_rules(&self, key: &[u8]) -> bool {
-        let Some(Work::Rules { table, after, .. }) = &self.work else { return false };
-        key.first() == Some(&table::ACCOUNT) && (*table == table::CONTACT || key >= after.as_slice())
-    }
-
-    /// The rules that tallies are kept under: the new ones while they are being brought to every contact.
-    pub(super) fn tally_rules(&self) -> &Rules {
-        match &self.work {
-            Some(Work::Rules { rules, .. }) => rules,
-            _ => &self.rules,
-        }
-    }
 }
 
 impl<S: State, O: Outputs> Apply<'_, S, O> {
@@ -297,6 +283,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
                 self.store_unsettled(subject)?;
             } else {
                 self.recount_under(&mut subject, &rules, &inherited)?;
+                subject.is_account_pending = true;
                 self.store_under(subject, &rules)?;
             }
         }

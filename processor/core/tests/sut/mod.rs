@@ -50,7 +50,7 @@ pub fn run(log: &[String], commits: Commits) -> Outcome {
         let mut step = machine.apply(&record, &mut state, &mut out).unwrap();
         loop {
             if commits != Commits::AtTheEnd {
-                machine.flush(&mut state, &mut out).unwrap();
+                machine.save(&mut state);
             }
             if commits == Commits::Stored {
                 store_and_load(&mut state);
@@ -63,9 +63,6 @@ pub fn run(log: &[String], commits: Commits) -> Outcome {
         }
         gathered.take(line, out);
     }
-    let mut out = Vec::new();
-    machine.flush(&mut state, &mut out).unwrap();
-    gathered.take(log.len(), out);
     gathered.finish()
 }
 
