@@ -43,6 +43,10 @@ rules: ## Check and test the alerting rules for Prometheus
 	promtool check rules deploy/prometheus/rules.yml
 	promtool test rules deploy/prometheus/rules.test.yml
 
+.PHONY: docs
+docs: ## Write docs/metrics.md and docs/configuration.md from the code
+	TOUCHLINE_WRITE_DOCS=1 $(CARGO) test --release --workspace --locked --test it -- documented
+
 .PHONY: bench
 bench: setup note ## Measure: events per CPU-second, beside what parsing and the core alone reach
 	$(CARGO) bench --bench stages --locked

@@ -27,7 +27,7 @@ const FETCHED_KBYTES: &str = "16384";
 
 /// Log lines of this facility say that consumers have no use for what producers are told.
 const CONFIGURATION: &str = "CONFWARN";
-/// Events of a client that are looked through for its complaint.
+/// Events of a client that are looked through for its complaint: more than it has in the time of an answer.
 const EVENTS: usize = 1_000;
 
 /// What readers do, whatever they are told.
@@ -91,6 +91,8 @@ impl Reader {
         }
         client.set("group.id", group).set_log_level(RDKafkaLogLevel::Warning);
         client.remove("group.instance.id");
+        // It would bury the one line that counts.
+        client.remove("debug");
         let servers = client.get("bootstrap.servers").unwrap_or_default().to_owned();
         match client.create_with_context(Heard::default()) {
             Ok(consumer) => Ok(Reader { consumer, servers }),
@@ -105,11 +107,10 @@ impl Reader {
 
     /// Why nobody answered.
     fn unanswered(&self, error: &KafkaError) -> String {
-        // A client tells what it has heard only to who polls it; nothing is assigned yet.
+        // A client tells what it has heard only to who polls it, one event a poll, most of which return nothing. No message
+        // is lost by it: nothing is assigned yet.
         for _ in 0..EVENTS {
-            if self.consumer.poll(Duration::ZERO).is_none() {
-                break;
-            }
+            self.consumer.poll(Duration::ZERO);
         }
         let silent = "nothing there speaks Kafka as it is configured: is it the port, security.protocol, a firewall?";
         let reason = match self.consumer.context().complaint() {

@@ -1,26 +1,31 @@
 //! Kafka as all stages see it: how to reach it, and the topics that there must be.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 use tokio::runtime::Runtime;
 use touchline_core::output::Topic;
 use tracing::{info, warn};
 
 use crate::cli::Misconfigured;
-use crate::cluster;
+use crate::cluster::{self, Reader};
 use crate::config::Config;
+use crate::http::Health;
 
 /// Between two attempts while no broker answers.
 const RETRY: Duration = Duration::from_secs(1);
-/// For a broker to answer.
-const ASK: Duration = Duration::from_secs(10);
+/// For a broker to make topics, or to tell of them: a stop waits for it.
+const ASK: Duration = Duration::from_secs(5);
+/// What is in the way is said again so often: a broker may be away for hours, and the log is read afterwards.
+const SAY_EVERY: Duration = Duration::from_secs(30);
 /// Alerts and dead letters are kept so long.
 const THIRTY_DAYS_MS: &str = "2592000000";
 /// A broker's default is a little over 1 MiB: as much as an event may have, and less than its fact or its dead letter.
@@ -98,36 +103,66 @@ pub(crate) fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     ]
 }
 
-/// Makes the topics that are missing and looks at those that are there. Waits for a broker, until `stop` is set.
-pub fn prepare(config: &Config, client: &ClientConfig, stop: &AtomicBool) -> Result<()> {
+/// Makes the topics that are missing and looks at those that are there. Whatever is in the way (no broker answers, one goes
+/// away in the middle, making topics is not allowed and somebody else is to do it) is waited for, until `stop` is set; `health`
+/// says so. Only topics that are there and cannot be used end the process.
+pub fn prepare(config: &Config, client: &ClientConfig, health: &Health, stop: &AtomicBool) -> Result<()> {
+    let waits_for = Arc::new(Mutex::new(Some("nothing was heard of the brokers yet".to_owned())));
+    let told = waits_for.clone();
+    health.watch("kafka", Box::new(move || told.lock().unwrap_or_else(PoisonError::into_inner).clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let reader = Reader::new(client, &format!("{}.topics", config.topics.prefix))?;
     let admin: AdminClient<DefaultClientContext> =
         client.create().map_err(|error| Misconfigured(cluster::unfit(&error)))?;
+    let mut said_at: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) {
-        match missing(config, &admin) {
-            Ok(missing) => {
-                create(&runtime, &admin, &missing)?;
-                if missing.is_empty() {
-                    return check(config, &runtime, &admin);
-                }
-            }
+        let attempt = match attempt(config, &runtime, &reader, &admin) {
             Err(error) if error.is::<Misconfigured>() => return Err(error),
-            Err(error) => warn!("no answer from {}: {error:#}; trying again", config.kafka.bootstrap_servers),
+            attempt => attempt.map_err(|error| format!("{error:#}")),
+        };
+        let is_done = matches!(attempt, Ok(true));
+        if let Err(reason) = &attempt
+            && said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY)
+        {
+            warn!("the topics are not there yet, and are waited for: {reason}");
+            said_at = Some(Instant::now());
+        }
+        *waits_for.lock().unwrap_or_else(PoisonError::into_inner) = attempt.err();
+        if is_done {
+            return Ok(());
         }
         thread::sleep(RETRY);
     }
     Ok(())
 }
 
-fn missing<'c>(config: &'c Config, admin: &AdminClient<DefaultClientContext>) -> Result<Vec<Wanted<'c>>> {
-    let metadata = admin.inner().fetch_metadata(None, ASK)?;
+/// Whether all topics are there; makes those that are not, and is to be asked again.
+fn attempt(
+    config: &Config,
+    runtime: &Runtime,
+    reader: &Reader,
+    admin: &AdminClient<DefaultClientContext>,
+) -> Result<bool> {
+    let missing = missing(config, &reader.metadata(None)?)?;
+    if missing.is_empty() {
+        return check(config, runtime, admin).map(|()| true);
+    }
+    create(runtime, admin, &missing).map(|()| false)
+}
+
+fn missing<'c>(config: &'c Config, metadata: &Metadata) -> Result<Vec<Wanted<'c>>> {
     let found = |name: &str| metadata.topics().iter().find(|topic| topic.name() == name);
     let mut missing = Vec::new();
     for topic in wanted(config) {
-        match found(topic.name).map(|there| topic.judge_partitions(there.partitions().len())) {
-            Some(Some(wrong)) => bail!(Misconfigured(wrong)),
-            Some(None) => {}
-            None => missing.push(topic),
+        let Some(there) = found(topic.name) else {
+            missing.push(topic);
+            continue;
+        };
+        if let Some(error) = there.error() {
+            bail!("topic {}: {}", topic.name, RDKafkaErrorCode::from(error));
+        }
+        if let Some(wrong) = topic.judge_partitions(there.partitions().len()) {
+            bail!(Misconfigured(wrong));
         }
     }
     Ok(missing)
@@ -144,19 +179,17 @@ fn create(runtime: &Runtime, admin: &AdminClient<DefaultClientContext>, topics: 
             topic.settings.iter().fold(new, |new, (key, value)| new.set(key, value))
         })
         .collect();
-    if new.is_empty() {
-        return Ok(());
-    }
-    let options = AdminOptions::new().operation_timeout(Some(ASK));
+    let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+    let mut refused = Vec::new();
     for made in runtime.block_on(admin.create_topics(&new, &options)).context("topics cannot be made")? {
         match made {
             Ok(name) => info!(topic = name, "made"),
             // Another stage was quicker.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((name, error)) => bail!("topic {name} cannot be made: {error}"),
+            Err((name, error)) => refused.push(format!("topic {name} cannot be made: {error}")),
         }
     }
-    Ok(())
+    if refused.is_empty() { Ok(()) } else { bail!("{}. Make them, or let touchline", refused.join("; ")) }
 }
 
 /// A cleanup policy that loses what must be kept is fatal; all else is the operator's to choose.

@@ -11,6 +11,7 @@ pub mod dead_letters;
 pub mod generate;
 pub mod http;
 pub mod kafka;
+pub mod metrics;
 pub mod pipeline;
 pub mod process;
 pub mod replay;

@@ -37,6 +37,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use prometheus::Registry;
+use prometheus::core::Collector;
 use rdkafka::error::KafkaError;
 use tracing::error;
 
@@ -49,6 +50,14 @@ use stop::Stop;
 const PAUSE: Duration = Duration::from_millis(500);
 /// … and doubled up to this, for what lasts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// All metrics that [`run`] registers, for who writes about them.
+///
+/// # Errors
+/// One of them has a name that is none.
+pub fn collectors() -> prometheus::Result<Vec<Box<dyn Collector>>> {
+    Metrics::collectors()
+}
 
 /// Why ingest cannot run at all.
 #[derive(Debug, thiserror::Error)]

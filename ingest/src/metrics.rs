@@ -1,5 +1,8 @@
 //! What ingest counts: `touchline_ingest_…`, and the clock that its ticker moves. Nothing here names a contact.
 
+use std::cell::RefCell;
+
+use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// What has become of a source's record.
@@ -40,14 +43,32 @@ impl Metrics {
         registry: &Registry,
         sources: impl Iterator<Item = &'a str>,
     ) -> prometheus::Result<Metrics> {
+        Metrics::made(&|collector| registry.register(collector), sources)
+    }
+
+    /// All that [`Metrics::register`] registers, for who writes about it.
+    pub(crate) fn collectors() -> prometheus::Result<Vec<Box<dyn Collector>>> {
+        let all: RefCell<Vec<Box<dyn Collector>>> = RefCell::default();
+        let keep = |collector| {
+            all.borrow_mut().push(collector);
+            Ok(())
+        };
+        Metrics::made(&keep, std::iter::empty())?;
+        Ok(all.into_inner())
+    }
+
+    fn made<'a>(
+        register: &dyn Fn(Box<dyn Collector>) -> prometheus::Result<()>,
+        sources: impl Iterator<Item = &'a str>,
+    ) -> prometheus::Result<Metrics> {
         let counters = |name, help, labels: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
+            register(Box::new(counters.clone()))?;
             prometheus::Result::Ok(counters)
         };
         let gauges = |name, help, labels: &[&str]| {
             let gauges = GaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(gauges.clone()))?;
+            register(Box::new(gauges.clone()))?;
             prometheus::Result::Ok(gauges)
         };
         let records = counters(
@@ -61,10 +82,10 @@ impl Metrics {
             "touchline_ingest_expired_total",
             "Offsets of source partitions that retention or a deletion took before they were read.",
         )?;
-        registry.register(Box::new(expired.clone()))?;
+        register(Box::new(expired.clone()))?;
         let in_flight =
             IntGauge::new("touchline_ingest_in_flight", "Outputs that the broker has not acknowledged yet.")?;
-        registry.register(Box::new(in_flight.clone()))?;
+        register(Box::new(in_flight.clone()))?;
         Ok(Metrics {
             taken,
             dead_letters: counters(

@@ -1,5 +1,6 @@
 //! What operations can watch of the processor.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -37,8 +38,22 @@ impl Metrics {
     /// # Errors
     /// One of these names is registered already.
     pub fn register(registry: &Registry) -> prometheus::Result<Metrics> {
-        let counter = |name: &str, help: &str| registered(registry, IntCounter::new(format!("{PREFIX}{name}"), help)?);
-        let gauge = |name: &str, help: &str| registered(registry, IntGauge::new(format!("{PREFIX}{name}"), help)?);
+        Metrics::made(&|collector| registry.register(collector))
+    }
+
+    /// All that [`Metrics::register`] registers, for who writes about it.
+    pub fn collectors() -> prometheus::Result<Vec<Box<dyn Collector>>> {
+        let all: RefCell<Vec<Box<dyn Collector>>> = RefCell::default();
+        Metrics::made(&|collector| {
+            all.borrow_mut().push(collector);
+            Ok(())
+        })?;
+        Ok(all.into_inner())
+    }
+
+    fn made(register: &Register<'_>) -> prometheus::Result<Metrics> {
+        let counter = |name: &str, help: &str| registered(register, IntCounter::new(format!("{PREFIX}{name}"), help)?);
+        let gauge = |name: &str, help: &str| registered(register, IntGauge::new(format!("{PREFIX}{name}"), help)?);
         let commits = Opts::new(format!("{PREFIX}commit_seconds"), "Time that commits took, transaction and state.");
         Ok(Metrics {
             events: counter("events_total", "Events applied: new, known or wrong.")?,
@@ -48,7 +63,7 @@ impl Metrics {
             alerts: counter("alerts_total", "Alert changes published.")?,
             lapses: counter("lapses_total", "Lapses opened for contacts.")?,
             commits: registered(
-                registry,
+                register,
                 Histogram::with_opts(HistogramOpts::from(commits).buckets(COMMIT_BUCKETS.to_vec()))?,
             )?,
             partitions: gauge("partitions", "Partitions worked on.")?,
@@ -57,12 +72,12 @@ impl Metrics {
             snapshots: counter("snapshots_total", "Snapshots of partitions uploaded.")?,
             snapshots_failed: counter("snapshots_failed_total", "Attempts at a snapshot that failed.")?,
             snapshot: registered(
-                registry,
+                register,
                 Gauge::new(format!("{PREFIX}snapshot_timestamp_seconds"), "When the newest snapshot was uploaded.")?,
             )?,
             aborted: counter("transactions_failed_total", "Transactions that failed, and were made again.")?,
             tick: registered(
-                registry,
+                register,
                 Gauge::new(format!("{PREFIX}tick_timestamp_seconds"), "The last tick applied, as a Unix time.")?,
             )?,
         })
@@ -113,7 +128,10 @@ impl Metrics {
 /// In front of every name.
 const PREFIX: &str = "touchline_processor_";
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
-    registry.register(Box::new(collector.clone()))?;
+/// What is done with each of them.
+type Register<'r> = dyn Fn(Box<dyn Collector>) -> prometheus::Result<()> + 'r;
+
+fn registered<C: Collector + Clone + 'static>(register: &Register<'_>, collector: C) -> prometheus::Result<C> {
+    register(Box::new(collector.clone()))?;
     Ok(collector)
 }

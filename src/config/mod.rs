@@ -6,6 +6,7 @@
 //! One file serves all commands: each takes what concerns it. Secrets stay references until [`Secret::read`].
 
 mod mistakes;
+pub mod reference;
 mod secret;
 mod sections;
 mod table;

@@ -24,48 +24,50 @@ const fn days(days: u64) -> Duration {
 /// A calendar month is never shorter, so a warning below this many days a month is always after the engagement.
 const SHORTEST_MONTH: Duration = days(28);
 /// A century: beyond any relationship, and far from where time stamps end.
-const SPAN: RangeInclusive<Duration> = Duration::ZERO..=days(36_500);
+pub(super) const SPAN: RangeInclusive<Duration> = Duration::ZERO..=days(36_500);
 /// Below an hour decay would be noise of arrival.
-const HALF_LIFE: RangeInclusive<Duration> = Duration::from_secs(3_600)..=days(36_500);
+pub(super) const HALF_LIFE: RangeInclusive<Duration> = Duration::from_secs(3_600)..=days(36_500);
 /// A source may be late by a year, an annual import.
-const MAX_DELAY: RangeInclusive<Duration> = Duration::ZERO..=days(365);
+pub(super) const MAX_DELAY: RangeInclusive<Duration> = Duration::ZERO..=days(365);
 /// More often, commits are all that is done; more seldom, an alert comes a minute late.
-const COMMIT_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+pub(super) const COMMIT_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 /// More often than every ten seconds uploads never rest; more seldom than daily a restore takes too long.
-const SNAPSHOT_EVERY: RangeInclusive<Duration> = Duration::from_secs(10)..=days(1);
+pub(super) const SNAPSHOT_EVERY: RangeInclusive<Duration> = Duration::from_secs(10)..=days(1);
 /// What a restore has to apply of the log at the most, about.
 const SNAPSHOTS: Duration = Duration::from_secs(300);
 /// Block cache and write buffers below 64 MiB thrash; the upper end catches a slip of the unit.
-const MEMORY: RangeInclusive<u64> = 64 << 20..=16 << 40;
+pub(super) const MEMORY: RangeInclusive<u64> = 64 << 20..=16 << 40;
 /// A state directory per partition: more than this is a slip of the hand.
-const PARTITIONS: RangeInclusive<u32> = 1..=4_096;
+pub(super) const PARTITIONS: RangeInclusive<u32> = 1..=4_096;
 /// Sooner is at once; a receiver that is away for a month is gone.
-const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_millis(1)..=days(31);
+pub(super) const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_millis(1)..=days(31);
 /// What answers slower than in five minutes does not answer.
-const REQUEST: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+pub(super) const REQUEST: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 /// More at once is an attack.
-const CONCURRENCY: RangeInclusive<u32> = 1..=256;
+pub(super) const CONCURRENCY: RangeInclusive<u32> = 1..=256;
 /// More workers than partitions have nothing to do.
-const THREADS: RangeInclusive<u32> = 1..=4_096;
+pub(super) const THREADS: RangeInclusive<u32> = 1..=4_096;
 
-const COUNTS: [(&str, Counts); 3] =
+pub(super) const COUNTS: [(&str, Counts); 3] =
     [("two_way", Counts::TwoWay), ("one_way", Counts::OneWay), ("advocacy", Counts::Advocacy)];
-const PUBLISHED: [(&str, Topic); 3] = [("alerts", Topic::Alerts), ("scores", Topic::Scores), ("facts", Topic::Facts)];
-const OUTPUTS: [(&str, Topic); 4] = [
+pub(super) const PUBLISHED: [(&str, Topic); 3] =
+    [("alerts", Topic::Alerts), ("scores", Topic::Scores), ("facts", Topic::Facts)];
+pub(super) const OUTPUTS: [(&str, Topic); 4] = [
     ("alerts", Topic::Alerts),
     ("scores", Topic::Scores),
     ("facts", Topic::Facts),
     ("dead_letters", Topic::DeadLetters),
 ];
-const FORMATS: [(&str, ()); 1] = [("canonical", ())];
+pub(super) const FORMATS: [(&str, ()); 1] = [("canonical", ())];
 const FORMATS_LATER: [&str; 8] =
     ["segment", "rudderstack", "cloudevents", "snowplow", "debezium", "salesforce", "hubspot", "marketo"];
-const SINK_KINDS: [(&str, Kind); 3] = [("file", Kind::File), ("webhook", Kind::Webhook), ("postgres", Kind::Postgres)];
+pub(super) const SINK_KINDS: [(&str, Kind); 3] =
+    [("file", Kind::File), ("webhook", Kind::Webhook), ("postgres", Kind::Postgres)];
 const SINK_KINDS_LATER: [&str; 4] = ["slack", "clickhouse", "parquet", "iceberg"];
 
 /// The kinds of sinks that there are.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     File,
     Webhook,
     Postgres,

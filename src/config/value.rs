@@ -25,9 +25,11 @@ const SHOWN_CHARS: usize = 40;
 const WEIGHT: RangeInclusive<f64> = 0.0..=1e6;
 
 /// Units of durations, in milliseconds.
-const TIME_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+pub(super) const TIME_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 /// Units of sizes, in bytes.
-const SIZE_UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+pub(super) const SIZE_UNITS: [(&str, u64); 4] =
+    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 /// A key whose name ends so holds a secret.
 const SECRETS: [&str; 7] = ["secret", "password", "passphrase", "token", "api_key", "secret_key", "key.pem"];
@@ -204,7 +206,7 @@ fn quantity(
 }
 
 /// A quantity in the largest unit that leaves no fraction.
-fn in_units(quantity: u64, units: &[(&str, u64)]) -> String {
+pub(super) fn in_units(quantity: u64, units: &[(&str, u64)]) -> String {
     let largest = units.iter().rev().find(|(_, factor)| quantity >= *factor && quantity.is_multiple_of(*factor));
     largest.map_or_else(|| quantity.to_string(), |(name, factor)| format!("{}{name}", quantity / factor))
 }

@@ -88,7 +88,8 @@ impl Place {
         names.into_iter().find(|path| path.to_string_lossy().ends_with(ending)).unwrap()
     }
 
-    /// Runs a command to its end. Words are separated by spaces; `< FILE` is its standard input, which else is empty.
+    /// Runs a command to its end. Words are separated by spaces; those before it that say `NAME=VALUE` are its environment;
+    /// `< FILE` is its standard input, which else is empty.
     pub fn run(&self, line: &str) -> Ran {
         self.start(line).ended()
     }
@@ -105,10 +106,13 @@ impl Place {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let said = |what: &str| self.said.path().join(format!("{number}.{what}"));
         let (out, err) = (said("out"), said("err"));
+        let is_variable = |word: &&str| word.contains('=') && !word.starts_with('-');
+        let variables = line.split_whitespace().take_while(is_variable);
         let child = Command::new(env!("CARGO_BIN_EXE_touchline"))
-            .args(line.split_whitespace())
+            .args(line.split_whitespace().skip_while(is_variable))
             .current_dir(self.files.path())
             .env_remove("TOUCHLINE_LOG")
+            .envs(variables.filter_map(|variable| variable.split_once('=')))
             .stdin(input)
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&err).unwrap())

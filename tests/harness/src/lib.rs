@@ -12,12 +12,14 @@
 mod kafka;
 mod postgres;
 mod server;
+mod tls;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub use kafka::{Kafka, Record};
 pub use postgres::Postgres;
+pub use tls::Certified;
 
 /// How often [`eventually`] looks. What it looks at may be a query to a server.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
