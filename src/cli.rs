@@ -43,6 +43,8 @@ impl Command {
         match self {
             Command::Run(_) | Command::Ingest(_) | Command::Sink { .. } => "info",
             Command::Process(args) if !args.until_end => "info",
+            // Whoever waits for the end is told what takes so long before it begins.
+            Command::Process(_) => "warn,touchline_processor::kafka::restoring=info",
             _ => "warn",
         }
     }

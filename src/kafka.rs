@@ -1,8 +1,8 @@
 //! Kafka as all stages see it: how to reach it, and the topics that there must be.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -24,8 +24,12 @@ use crate::http::Health;
 const RETRY: Duration = Duration::from_secs(1);
 /// For a broker to make topics, or to tell of them: a stop waits for it.
 const ASK: Duration = Duration::from_secs(5);
+/// How often it is looked whether the brokers answer.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// How often a stop is looked for.
+const STOP_POLL: Duration = Duration::from_millis(100);
 /// What is in the way is said again so often: a broker may be away for hours, and the log is read afterwards.
-const SAY_EVERY: Duration = Duration::from_secs(30);
+const SAY_EVERY: Duration = Duration::from_secs(60);
 /// Alerts and dead letters are kept so long.
 const THIRTY_DAYS_MS: &str = "2592000000";
 /// A broker's default is a little over 1 MiB: as much as an event may have, and less than its fact or its dead letter.
@@ -104,36 +108,102 @@ pub(crate) fn wanted(config: &Config) -> Vec<Wanted<'_>> {
 }
 
 /// Makes the topics that are missing and looks at those that are there. Whatever is in the way (no broker answers, one goes
-/// away in the middle, making topics is not allowed and somebody else is to do it) is waited for, until `stop` is set; `health`
-/// says so. Only topics that are there and cannot be used end the process.
-pub fn prepare(config: &Config, client: &ClientConfig, health: &Health, stop: &AtomicBool) -> Result<()> {
-    let waits_for = Arc::new(Mutex::new(Some("nothing was heard of the brokers yet".to_owned())));
-    let told = waits_for.clone();
-    health.watch("kafka", Box::new(move || told.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+/// away in the middle, making topics is not allowed and somebody else is to do it) is waited for, until `stop` is set. Only
+/// topics that are there and cannot be used end the process.
+///
+/// From here on, until what it returns is dropped, `health` says whether the brokers answer, and so does the log.
+pub fn prepare(
+    config: &Config,
+    client: &ClientConfig,
+    health: &Health,
+    stop: &Arc<AtomicBool>,
+) -> Result<Option<Watch>> {
+    let brokers = Brokers::default();
+    let told = brokers.clone();
+    health.watch("kafka", Box::new(move || told.lock().problem.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let reader = Reader::new(client, &format!("{}.topics", config.topics.prefix))?;
     let admin: AdminClient<DefaultClientContext> =
         client.create().map_err(|error| Misconfigured(cluster::unfit(&error)))?;
-    let mut said_at: Option<Instant> = None;
+    brokers.lock().problem = Some("nothing was heard of the brokers yet".to_owned());
     while !stop.load(Ordering::Relaxed) {
-        let attempt = match attempt(config, &runtime, &reader, &admin) {
+        match attempt(config, &runtime, &reader, &admin) {
+            Ok(true) => {
+                brokers.tell(None);
+                return Watch::start(brokers, reader, config.topics.events.clone(), stop.clone()).map(Some);
+            }
+            Ok(false) => {}
             Err(error) if error.is::<Misconfigured>() => return Err(error),
-            attempt => attempt.map_err(|error| format!("{error:#}")),
-        };
-        let is_done = matches!(attempt, Ok(true));
-        if let Err(reason) = &attempt
-            && said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY)
-        {
-            warn!("the topics are not there yet, and are waited for: {reason}");
-            said_at = Some(Instant::now());
-        }
-        *waits_for.lock().unwrap_or_else(PoisonError::into_inner) = attempt.err();
-        if is_done {
-            return Ok(());
+            Err(error) => brokers.tell(Some(format!("{error:#}"))),
         }
         thread::sleep(RETRY);
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Asks the brokers now and then whether they are there. It ends when it is dropped or the process is told to stop: its client
+/// is gone before the process is.
+pub struct Watch {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    fn start(brokers: Brokers, reader: Reader, topic: String, stop: Arc<AtomicBool>) -> Result<Watch> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let seen = is_over.clone();
+        let watch = move || {
+            let mut asked_at = Instant::now();
+            while !stop.load(Ordering::Relaxed) && !seen.load(Ordering::Relaxed) {
+                if asked_at.elapsed() >= ASK_EVERY {
+                    brokers.tell(reader.metadata(Some(&topic)).err().map(|error| format!("{error:#}")));
+                    asked_at = Instant::now();
+                }
+                thread::sleep(STOP_POLL);
+            }
+        };
+        let thread = thread::Builder::new().name("brokers".to_owned()).spawn(watch)?;
+        Ok(Watch { is_over, thread: Some(thread) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            warn!("the thread that asks for the brokers has panicked");
+        }
+    }
+}
+
+/// Whether the brokers answer: for `/readyz`, and in the log once at the start, once at the end and seldom in between.
+#[derive(Clone, Default)]
+struct Brokers(Arc<Mutex<Answer>>);
+
+#[derive(Default)]
+struct Answer {
+    /// Why nothing can be done.
+    problem: Option<String>,
+    said_at: Option<Instant>,
+}
+
+impl Brokers {
+    fn lock(&self) -> MutexGuard<'_, Answer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, problem: Option<String>) {
+        let mut answer = self.lock();
+        match &problem {
+            Some(problem) if answer.said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) => {
+                warn!("{problem}. Waiting for it; nothing is lost meanwhile");
+                answer.said_at = Some(Instant::now());
+            }
+            None if answer.said_at.take().is_some() => info!("the brokers answer again"),
+            _ => {}
+        }
+        answer.problem = problem;
+    }
 }
 
 /// Whether all topics are there; makes those that are not, and is to be asked again.
@@ -189,7 +259,7 @@ fn create(runtime: &Runtime, admin: &AdminClient<DefaultClientContext>, topics: 
             Err((name, error)) => refused.push(format!("topic {name} cannot be made: {error}")),
         }
     }
-    if refused.is_empty() { Ok(()) } else { bail!("{}. Make them, or let touchline", refused.join("; ")) }
+    if refused.is_empty() { Ok(()) } else { bail!("{}. Let touchline make topics, or make them", refused.join("; ")) }
 }
 
 /// A cleanup policy that loses what must be kept is fatal; all else is the operator's to choose.

@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if !options.until_end {
         http::serve(config.listen, registry.clone(), health.clone())?;
     }
-    topics::prepare(config, &client, &health, &stop)?;
+    let _watch = topics::prepare(config, &client, &health, &stop)?;
     let instance = Instance::take(&config.state.dir, INSTANCE)?;
     let prepared = Prepared::new(options, client, &instance, &registry)?;
     prepared.watch(&health);

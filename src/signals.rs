@@ -27,11 +27,16 @@ pub fn stop() -> Result<Arc<AtomicBool>> {
                     _ = terminate.recv() => {}
                 }
                 if is_second {
-                    signal_hook::low_level::exit(INTERRUPTED);
+                    exit();
                 }
                 seen.store(true, Ordering::Relaxed);
             }
         });
     })?;
     Ok(stop)
+}
+
+/// Ends the process at once, as one that was interrupted.
+pub fn exit() -> ! {
+    signal_hook::low_level::exit(INTERRUPTED)
 }

@@ -58,7 +58,7 @@ pub fn run(config: &Config, stages: &Stages) -> Result<ExitCode> {
     let (registry, health) = (Registry::new(), Health::default());
     let address = http::serve(config.listen, registry.clone(), health.clone())?;
     info!(%address, "metrics and health");
-    kafka::prepare(config, &client, &health, &stop)?;
+    let _watch = kafka::prepare(config, &client, &health, &stop)?;
     if stop.load(Ordering::Relaxed) {
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,20 +1,29 @@
 //! `touchline state`: a look into a state directory.
 
+use std::fs;
 use std::io::{self, Write};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use touchline_core::step::Machine;
 use touchline_ingest::FilesPosition;
-use touchline_processor::kafka::{self, Stand};
-use touchline_processor::{MEMORY_MIN, Memory, Snapshots, Stamp, Store};
+use touchline_processor::kafka::{self, Instance, Stand};
+use touchline_processor::{MEMORY_MIN, Memory, RestoreProgress, Snapshots, Stamp, Store};
+use tracing::warn;
 
 use crate::cli::{Misconfigured, Usage};
 use crate::config::{self, Config};
-use crate::{process, replay};
+use crate::{process, replay, signals, telemetry};
+
+/// How often a stop is looked for.
+const STOP_POLL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -111,6 +120,11 @@ fn asked(args: &PartitionArgs) -> Result<(Config, Snapshots, Range<u32>)> {
 
 fn snapshot(args: &PartitionArgs) -> Result<ExitCode> {
     let (config, snapshots, partitions) = asked(args)?;
+    // Nobody else works here meanwhile, and what is left over by who was killed is nobody's.
+    let _held = Instance::take(&config.state.dir, process::INSTANCE)?;
+    let checkpoints = Leftovers(kafka::checkpoints_dir(&config.state.dir));
+    checkpoints.remove()?;
+    checkpoints.remove_when(signals::stop()?)?;
     let mut out = io::stdout().lock();
     for partition in partitions {
         let path = kafka::partition_dir(&config.state.dir, i32::try_from(partition)?);
@@ -123,7 +137,7 @@ fn snapshot(args: &PartitionArgs) -> Result<ExitCode> {
         let offset = u64::try_from(stand.position.offset)?;
         let last_tick = Machine::load(&mut store)?.last_tick();
         let stamp = Stamp { partition, generation: stand.generation, offset, last_tick };
-        let checkpoint = store.checkpoint(&path.with_extension("checkpoint"), stamp)?;
+        let checkpoint = store.checkpoint(&checkpoints.0.join(partition.to_string()), stamp)?;
         let saved = snapshots.save(&checkpoint)?;
         writeln!(
             out,
@@ -132,6 +146,42 @@ fn snapshot(args: &PartitionArgs) -> Result<ExitCode> {
         )?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The directory of checkpoints, which goes with the command however it ends. A kill that nobody sees leaves it to the next.
+struct Leftovers(PathBuf);
+
+impl Leftovers {
+    fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("{} cannot be removed", self.0.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An upload cannot be asked to stop, and loses nothing if the process ends.
+    fn remove_when(&self, stop: Arc<AtomicBool>) -> Result<()> {
+        let directory = Leftovers(self.0.clone());
+        let watch = move || {
+            while !stop.load(Ordering::Relaxed) {
+                thread::sleep(STOP_POLL);
+            }
+            drop(directory);
+            signals::exit();
+        };
+        thread::Builder::new().name("stop".to_owned()).spawn(watch)?;
+        Ok(())
+    }
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            warn!("{error:#}: remove it, it holds disk space");
+        }
+    }
 }
 
 fn restore(args: &PartitionArgs) -> Result<ExitCode> {
@@ -143,8 +193,17 @@ fn restore(args: &PartitionArgs) -> Result<ExitCode> {
             writeln!(out, "partition {partition}: {} is there already", path.display())?;
             continue;
         }
-        std::fs::create_dir_all(&config.state.dir)?;
-        match snapshots.restore(partition, &path, |_| true, |_| ControlFlow::Continue(()))? {
+        fs::create_dir_all(&config.state.dir)?;
+        let bar = telemetry::bar(Some(0), "bytes", false);
+        let progress = |progress: &RestoreProgress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.bytes);
+            bar.set_message(progress.waits_for.clone().unwrap_or_else(|| format!("partition {partition}")));
+            ControlFlow::Continue(())
+        };
+        let restored = snapshots.restore(partition, &path, |_| true, progress);
+        bar.finish_and_clear();
+        match restored? {
             Some(restored) => {
                 let (offset, bytes) = (restored.listed.offset, restored.bytes);
                 writeln!(out, "partition {partition}: offset {offset}, {bytes} bytes")?;

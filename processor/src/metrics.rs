@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::core::Collector;
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
 
+use crate::kafka::Doing;
 use crate::worker::Progress;
 
 /// Seconds that a commit takes: a fraction of the interval when all is well, up to the transaction's time-out.
@@ -30,6 +31,10 @@ pub struct Metrics {
     partitions: IntGauge,
     opening: IntGauge,
     behind: IntGauge,
+    restored: IntGauge,
+    to_restore: IntGauge,
+    /// It has a value where it is known: else it would be old.
+    margin: GaugeVec,
 }
 
 impl Metrics {
@@ -69,6 +74,21 @@ impl Metrics {
             partitions: gauge("partitions", "Partitions worked on.")?,
             opening: gauge("partitions_opening", "Partitions whose states are being opened or restored.")?,
             behind: gauge("replay_records", "Records to be applied again before anything new is.")?,
+            restored: gauge(
+                "restored_bytes",
+                "Of the snapshots that are being restored, the bytes that are here. 0 while none is.",
+            )?,
+            to_restore: gauge("restore_bytes", "Bytes of the snapshots that are being restored. 0 while none is.")?,
+            margin: registered(
+                register,
+                GaugeVec::new(
+                    Opts::new(
+                        format!("{PREFIX}snapshot_margin_seconds"),
+                        "By how much the retention of the topic of events (retention.ms) outlasts the newest snapshot, of the partition where it is least. At 0 a state that is lost can no longer be made again. +Inf where the log is kept for ever; absent without snapshots.",
+                    ),
+                    &[],
+                )?,
+            )?,
             snapshots: counter("snapshots_total", "Snapshots of partitions uploaded.")?,
             snapshots_failed: counter("snapshots_failed_total", "Attempts at a snapshot that failed.")?,
             snapshot: registered(
@@ -103,11 +123,24 @@ impl Metrics {
         self.commits.observe(took.as_secs_f64());
     }
 
-    pub(crate) fn status(&self, (partitions, opening, behind): (usize, usize, u64)) {
-        for (gauge, value) in
-            [(&self.partitions, partitions as u64), (&self.opening, opening as u64), (&self.behind, behind)]
-        {
+    pub(crate) fn status(&self, doing: Doing) {
+        let (restored, to_restore) = doing.restored;
+        for (gauge, value) in [
+            (&self.partitions, doing.partitions as u64),
+            (&self.opening, doing.opening as u64),
+            (&self.behind, doing.behind),
+            (&self.restored, restored),
+            (&self.to_restore, to_restore),
+        ] {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// `None`: it is not known.
+    pub(crate) fn snapshot_margin(&self, seconds: Option<f64>) {
+        match seconds {
+            Some(seconds) => self.margin.with_label_values::<&str>(&[]).set(seconds),
+            None => self.margin.reset(),
         }
     }
 

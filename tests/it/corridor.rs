@@ -21,19 +21,25 @@ impl Corridor {
     fn start() -> Corridor {
         let kafka = Kafka::start(&[]);
         kafka.create_topic("crm", 2, &[]);
+        let corridor = Corridor::on(kafka);
+        corridor.until_ready();
+        corridor
+    }
+
+    fn on(kafka: Kafka) -> Corridor {
+        let place = Place::new();
         let config = format!(
             "[kafka]\nbootstrap_servers = \"{}\"\n[topics]\npartitions = 4\n\
              [[source]]\nname = \"crm\"\ntopics = [\"crm\"]\n\
-             [state]\ndir = \"state\"\nmemory = \"64MiB\"\n[snapshots]\nurl = \"none\"\n\
+             [state]\ndir = \"state\"\nmemory = \"64MiB\"\n[snapshots]\nurl = \"file://{}\"\n\
              [[sink]]\nname = \"files\"\nkind = \"file\"\ndir = \"out\"\ntopics = [\"alerts\", \"facts\", \"dead_letters\"]\n\
              [http]\nlisten = \"127.0.0.1:0\"\n",
-            kafka.bootstrap()
+            kafka.bootstrap(),
+            place.path("snapshots").display(),
         );
-        let place = Place::with(&[("run.toml", config)]);
+        place.write("run.toml", config);
         let running = Some(place.start("run --config run.toml"));
-        let corridor = Corridor { kafka, place, running };
-        corridor.until_ready();
-        corridor
+        Corridor { kafka, place, running }
     }
 
     fn running(&self) -> &Running {
@@ -55,6 +61,12 @@ impl Corridor {
 
     fn until_ready(&self) {
         eventually(DEADLINE, "ready", || self.get("/readyz").0 == 200);
+    }
+
+    /// The value of a metric without labels, if it has one.
+    fn metric(&self, name: &str) -> Option<f64> {
+        let (_, page) = self.get("/metrics");
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// Produces an engagement whose silence becomes a lapse so long from now.
@@ -113,6 +125,40 @@ fn a_lapse_is_told_when_it_comes_true_and_not_before() {
         assert!(corridor.get("/metrics").1.contains(name), "{name}");
     }
     corridor.drain().ok();
+}
+
+#[test]
+fn how_long_the_log_outlasts_the_snapshots_is_told() {
+    const MONTH: f64 = 30.0 * 86_400.0;
+    let corridor = Corridor::start();
+    let mut margin = None;
+    eventually(DEADLINE, "the margin", || {
+        margin = corridor.metric("touchline_processor_snapshot_margin_seconds");
+        margin.is_some()
+    });
+    let age = MONTH - margin.unwrap();
+    assert!((0.0..DEADLINE.as_secs_f64()).contains(&age), "{margin:?}");
+    corridor.drain().ok();
+}
+
+#[test]
+fn a_start_without_a_broker_waits_for_it() {
+    let kafka = Kafka::start(&[]);
+    kafka.create_topic("crm", 2, &[]);
+    kafka.kill();
+    let corridor = Corridor::on(kafka);
+    eventually(DEADLINE, "not ready, and why", || {
+        let (status, body) = corridor.get("/readyz");
+        status == 503 && body.starts_with("kafka: no answer from 127.0.0.1")
+    });
+    assert_eq!(corridor.get("/livez").0, 200);
+    corridor.kafka.restart();
+    corridor.until_ready();
+    corridor.engage("ann", Duration::from_secs(2));
+    eventually(DEADLINE, "Ann's lapse", || !corridor.lapses("ann").is_empty());
+    let ran = corridor.drain().ok();
+    assert_eq!(ran.err.matches("no answer from").count(), 1, "{ran}");
+    assert!(ran.err.contains("the brokers answer again"), "{ran}");
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl Deployment {
         self.kafka.produce_all(&self.topic("events"), records);
     }
 
-    fn tick(&self, through: &str) -> impl Iterator<Item = Entry> {
+    fn tick(&self, through: &str) -> impl Iterator<Item = Entry> + Clone {
         let tick = format!("{{\"kind\":\"tick\",\"through\":\"{through}\"}}");
         (0..self.partitions as i32).map(move |partition| (Some(partition), None, tick.clone()))
     }
@@ -291,6 +291,82 @@ fn a_state_that_is_lost_comes_back_from_its_snapshot() {
     let after = deployment.finish(&process)["events"].as_u64().unwrap();
     assert_eq!(before + after, community::lines().len() as u64, "nothing is applied again");
     Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), true);
+}
+
+#[test]
+fn a_state_that_is_far_behind_is_overtaken_by_its_snapshot() {
+    // More than a start applies again where there is a snapshot; none of them says anything new.
+    const FAR: usize = 200_000;
+    let deployment = Deployment::new(1);
+    let place = &deployment.place;
+    let log = deployment.log(community::lines(), Ticks::Daily);
+    let (first, second) = log.split_at(log.len() / 2);
+    let process = deployment.process_with("one", &format!("file://{}", place.path("snapshots").display()));
+    deployment.append(first);
+    deployment.finish(&process);
+    // The partition is another machine's for a while, and then comes back.
+    std::fs::rename(place.path("one"), place.path("before")).unwrap();
+    deployment.append(&deployment.tick("2001-01-01T00:00:00Z").cycle().take(FAR).collect::<Vec<_>>());
+    deployment.append(second);
+    deployment.finish(&process);
+    place.run("state snapshot --config one.toml").ok();
+    std::fs::rename(place.path("one"), place.path("another")).unwrap();
+    std::fs::rename(place.path("before"), place.path("one")).unwrap();
+    deployment.append(&deployment.tick(AS_OF).collect::<Vec<_>>());
+    let ran = place.run(&format!("{process} --until-end --json")).ok();
+    assert!(ran.err.contains("a snapshot is further than the state, and takes its place"), "{ran}");
+    assert_eq!(ran.json()["events"], 0, "{ran}");
+    assert!(!place.exists("one/p0.behind") && !place.exists("one/p0.further"));
+    Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), false);
+}
+
+#[test]
+fn a_snapshot_by_hand_leaves_nothing_behind() {
+    let deployment = Deployment::new(2);
+    let place = &deployment.place;
+    deployment.feed(&community::lines()[..100], Ticks::End);
+    deployment.finish(&deployment.process("one"));
+    let snapshots =
+        |url: &str| place.write("one.toml", place.read("bare.toml").replace("\"none\"", &format!("{url:?}")));
+    place.write("bare.toml", place.read("one.toml"));
+    // What one that was killed has left is in nobody's way.
+    std::fs::create_dir_all(place.path("one/checkpoints/0")).unwrap();
+    snapshots(&format!("file://{}", place.path("snapshots").display()));
+    let ran = place.run("state snapshot --config one.toml").ok();
+    assert_eq!(ran.out.lines().count(), 2, "{ran}");
+    assert!(!place.exists("one/checkpoints"));
+    std::fs::create_dir(place.path("full")).unwrap();
+    place.write(&format!("full/{}", deployment.topic("events")), "no folder");
+    snapshots(&format!("file://{}", place.path("full").display()));
+    place.run("state snapshot --config one.toml").failed(70, &["full"]);
+    assert!(!place.exists("one/checkpoints"));
+    // It connects, and nobody ever answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    snapshots("s3://nowhere/snapshots");
+    let store = format!("AWS_ENDPOINT_URL=http://{}", silent.local_addr().unwrap());
+    let keys = "AWS_REGION=here AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b";
+    let running = place.start(&format!("{store} {keys} state snapshot --config one.toml"));
+    eventually(DEADLINE, "a checkpoint", || place.exists("one/checkpoints"));
+    running.signal("TERM");
+    assert_eq!(running.ended().code, Some(130));
+    assert!(!place.exists("one/checkpoints"));
+}
+
+#[test]
+fn a_log_that_is_cut_short_under_a_processor_says_what_to_do() {
+    // More than one fetch brings: what is on its way already is read.
+    const MANY: usize = 100_000;
+    let deployment = Deployment::new(1);
+    deployment.feed(&community::lines()[..100], Ticks::End);
+    let running = deployment.place.start(&deployment.process("one"));
+    eventually(DEADLINE, "some work", || deployment.published() > 0);
+    running.signal("STOP");
+    deployment.append(&deployment.tick(AS_OF).cycle().take(MANY).collect::<Vec<_>>());
+    let (_, end) = deployment.kafka.produce(&deployment.topic("events"), Some(0), None, Some(b"{}"));
+    deployment.kafka.delete_before(&deployment.topic("events"), end);
+    running.signal("CONT");
+    let words = ["the broker has removed from", "Raise the topic's retention.ms", "start again"];
+    running.ended().failed(70, &words);
 }
 
 #[test]

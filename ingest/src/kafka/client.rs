@@ -13,17 +13,21 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tracing::{debug, info, warn};
 
+/// Log lines of this facility tell that a connection could not be made or was lost.
+const CONNECTION: &str = "FAIL";
+
 /// A client's context: its logs, around what its callbacks need.
 pub(super) struct Context<T>(pub(super) T);
 
 impl<T: Send + Sync> ClientContext for Context<T> {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
+            // Of a connection, and there are many. Whoever runs this says when no broker answers, once.
+            _ if facility == CONNECTION => debug!(facility, "Kafka client: {message}"),
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
             | RDKafkaLogLevel::Error
-            // A broker that is away is its first word, and it comes back by itself.
             | RDKafkaLogLevel::Warning => warn!(facility, "Kafka client: {message}"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => info!(facility, "Kafka client: {message}"),
             RDKafkaLogLevel::Debug => debug!(facility, "Kafka client: {message}"),

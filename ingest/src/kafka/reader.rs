@@ -35,6 +35,8 @@ use crate::metrics::Metrics;
 
 /// How long to wait for records: what is acknowledged or sampled meanwhile is seen after it.
 const POLL: Duration = Duration::from_millis(10);
+/// What is in the way of reading is said so often: the client tells it several times a second, for hours if it lasts.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 /// How many records to forward before looking after the rest.
 const BATCH: usize = 500;
 /// How long to do without polling when too much is under way, before partitions are paused: pausing throws away what has
@@ -109,6 +111,8 @@ struct Reader<'a> {
     is_paused: bool,
     judges: Instant,
     commits: Instant,
+    /// When it was last said that sources cannot be read.
+    said_at: Option<Instant>,
 }
 
 /// The partitions that are this process's.
@@ -205,6 +209,7 @@ impl<'a> Reader<'a> {
             is_paused: false,
             judges: now,
             commits: now,
+            said_at: None,
         })
     }
 
@@ -250,7 +255,7 @@ impl<'a> Reader<'a> {
             let Some(polled) = self.consumer.poll(patience) else { return Ok(()) };
             match polled {
                 Ok(message) => forward(&message, &mut self.readings, &mut self.forwarder)?,
-                Err(error) => heed(error)?,
+                Err(error) => heed(error, &mut self.said_at)?,
             }
             if self.flights.is_full() {
                 return Ok(());
@@ -274,7 +279,7 @@ impl<'a> Reader<'a> {
             match polled {
                 // Its partition was assigned or paused at this moment.
                 Ok(message) => forward(&message, &mut self.readings, &mut self.forwarder)?,
-                Err(error) => heed(error)?,
+                Err(error) => heed(error, &mut self.said_at)?,
             }
         }
         Ok(())
@@ -462,13 +467,16 @@ fn forward(
 }
 
 /// What polling tells besides records.
-fn heed(error: KafkaError) -> Result<(), Failure> {
+fn heed(error: KafkaError, said_at: &mut Option<Instant>) -> Result<(), Failure> {
     match error {
         // Of a member that was fenced, for one.
         KafkaError::MessageConsumptionFatal(_) => Err(Failure::Read(error)),
         // A topic that does not exist yet, a broker that is away: the client tries again by itself.
         error => {
-            warn!(%error, "some sources cannot be read now");
+            if said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+                warn!(%error, "some sources cannot be read now");
+                *said_at = Some(Instant::now());
+            }
             Ok(())
         }
     }

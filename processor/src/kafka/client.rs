@@ -11,7 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, TopicPartitionList};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::Config;
 
@@ -99,7 +99,7 @@ impl ClientContext for Rebalances {
 
     fn error(&self, error: KafkaError, reason: &str) {
         // librdkafka goes on by itself; what a worker must act upon comes out of its calls.
-        warn!(%error, reason, "kafka");
+        debug!(%error, reason, "kafka");
     }
 }
 

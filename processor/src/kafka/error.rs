@@ -99,6 +99,18 @@ pub enum ProcessError {
         /// The first offset of the log.
         begin: i64,
     },
+    /// The log has lost, while it was read, what comes next.
+    #[error(
+        "the broker has removed from {topic} what a state goes on with: its retention is shorter than the processor is behind, \
+         or somebody has deleted records. Raise the topic's retention.ms. Then start again: the state goes on from a snapshot \
+         that reaches what is left of the log, or the start says which partition has none"
+    )]
+    Truncated {
+        /// The topic.
+        topic: String,
+        /// What the broker says.
+        source: KafkaError,
+    },
     /// Another version wrote the committed offset.
     #[error("partition {partition} cannot be taken over")]
     Foreign {

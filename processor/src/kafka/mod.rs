@@ -13,13 +13,15 @@ mod active;
 mod client;
 mod error;
 mod instance;
+mod margin;
 mod open;
 mod position;
+mod restoring;
 mod status;
 mod transaction;
 mod worker;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -40,8 +42,10 @@ use crate::worker::{Progress, Settings};
 use client::Member;
 pub use error::ProcessError;
 pub use instance::Instance;
+use margin::Margin;
 pub use open::partition_dir;
 pub use position::{Committed, ForeignOffset, Position, Stand};
+pub(crate) use status::Doing;
 pub use status::Status;
 use worker::Worker;
 
@@ -124,6 +128,7 @@ struct Shared {
     status: Arc<Status>,
     /// `None`: no copies are made.
     uploader: Option<Uploader>,
+    margin: Arc<Margin>,
     /// Open states: they share the memory.
     stores: AtomicUsize,
     /// Where each partition ended at the start, if the run ends there.
@@ -141,9 +146,15 @@ impl Shared {
 /// Works until `stop` is set, or to the end if that was asked for; drains, and tells what was done.
 pub fn run(config: Config, metrics: Metrics, status: Arc<Status>, stop: &AtomicBool) -> Result<Progress, ProcessError> {
     let until_end = if config.until_end { Some(ends(&config, stop)?) } else { None };
-    let uploader = config.snapshots.as_ref().map(|plan| start_uploader(&config, plan, &metrics)).transpose()?;
+    let margin = Arc::<Margin>::default();
+    let uploader =
+        config.snapshots.as_ref().map(|plan| start_uploader(&config, plan, &metrics, &margin)).transpose()?;
     let (config, stores) = (Arc::new(config), AtomicUsize::new(0));
-    let shared = Arc::new(Shared { metrics, status, uploader, stores, until_end, total: Mutex::default() });
+    let shared = Arc::new(Shared { metrics, status, uploader, margin, stores, until_end, total: Mutex::default() });
+    // A run that ends by itself is not watched.
+    if let Some(plan) = config.snapshots.as_ref().filter(|_| !config.until_end) {
+        shared.margin.start(&config, &plan.snapshots, &shared.metrics).map_err(ProcessError::Thread)?;
+    }
     let is_over = AtomicBool::new(false);
     let mut outcome = Ok(());
     thread::scope(|scope| {
@@ -187,13 +198,27 @@ pub fn run(config: Config, metrics: Metrics, status: Arc<Status>, stop: &AtomicB
     Ok(total)
 }
 
-fn start_uploader(config: &Config, plan: &SnapshotPlan, metrics: &Metrics) -> Result<Uploader, ProcessError> {
-    let metrics = metrics.clone();
+fn start_uploader(
+    config: &Config,
+    plan: &SnapshotPlan,
+    metrics: &Metrics,
+    margin: &Arc<Margin>,
+) -> Result<Uploader, ProcessError> {
+    let (metrics, margin) = (metrics.clone(), margin.clone());
     let on = move |event: Event<'_>| match event {
-        Event::Saved { .. } => metrics.snapshot_saved(Timestamp::now()),
+        Event::Saved { stamp, saved } => {
+            metrics.snapshot_saved(Timestamp::now());
+            margin.saved(stamp.partition, saved.created);
+        }
         Event::Failed { .. } => metrics.snapshot_failed(),
     };
-    Uploader::start(plan.snapshots.clone(), &config.dir.join(CHECKPOINTS), on).map_err(ProcessError::Snapshots)
+    Uploader::start(plan.snapshots.clone(), &checkpoints_dir(&config.dir), on).map_err(ProcessError::Snapshots)
+}
+
+/// Where, in the state directory, checkpoints are on their way to the snapshots. It belongs to whoever holds the
+/// [`Instance`] of the processor.
+pub fn checkpoints_dir(dir: &Path) -> PathBuf {
+    dir.join(CHECKPOINTS)
 }
 
 /// Waits until the workers are to stop.

@@ -1,13 +1,12 @@
 //! Partitions are opened on a thread of their own: it may take a minute, and the worker must go on polling.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
@@ -20,14 +19,13 @@ use super::active::Active;
 use super::client::Member;
 use super::error::ProcessError;
 use super::position::{Committed, Position, Stand};
+use super::restoring::{fetched_further, has_copy, is_far_behind, restored};
+use super::status::Restoring;
 use crate::partition::Partition;
-use crate::snapshot::{Listed, RestoreProgress};
-use crate::{SnapshotError, Store, StoreError};
+use crate::{Store, StoreError};
 
 /// For an answer from the broker; then it is asked again.
 const ASK: Duration = Duration::from_secs(5);
-/// How often a restore says how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -36,6 +34,8 @@ pub(super) struct Wanted {
     pub partition: i32,
     /// Set when it is no longer wanted.
     pub is_given_up: Arc<AtomicBool>,
+    /// How far its restore is, if it is restored.
+    pub restoring: Arc<Restoring>,
 }
 
 /// What has become of it.
@@ -84,11 +84,13 @@ pub fn partition_dir(dir: &Path, partition: i32) -> PathBuf {
 }
 
 /// What the broker says of a partition.
-struct Log {
-    committed: Option<Committed>,
+pub(super) struct Log {
+    /// How far the group has come.
+    pub committed: Option<Committed>,
     /// The first offset that is still there.
-    begin: i64,
-    partitions: u32,
+    pub begin: i64,
+    /// How many the topic has.
+    pub partitions: u32,
 }
 
 fn open(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Box<Active>>, ProcessError> {
@@ -106,6 +108,17 @@ fn open(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Box<
             if has_copy && !restored(config, wanted, &log, &path)? {
                 return Ok(None);
             }
+            let Some(again) = stored(config, wanted, &log, &path)? else { return Ok(None) };
+            (store, stand) = again;
+        }
+    } else if let Some(behind) = stand.as_ref().filter(|stand| is_far_behind(stand, &log)) {
+        let further = path.with_extension("further");
+        if fetched_further(config, wanted, &log, behind, &further) {
+            if wanted.is_given_up.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            drop(store);
+            replace(&path, &further)?;
             let Some(again) = stored(config, wanted, &log, &path)? else { return Ok(None) };
             (store, stand) = again;
         }
@@ -148,48 +161,23 @@ fn stored(
     Ok(Some((store, stand)))
 }
 
-/// Whether there is a copy from which the log still goes on.
-fn has_copy(config: &Config, wanted: &Wanted, log: &Log) -> Result<bool, ProcessError> {
-    let (Some(plan), Ok(partition)) = (&config.snapshots, u32::try_from(wanted.partition)) else { return Ok(false) };
-    let failed = |source| ProcessError::Restore { partition: wanted.partition, source };
-    let copies = plan.snapshots.list(partition).map_err(failed)?;
-    Ok(copies.iter().any(|copy| copy.offset >= log.begin.unsigned_abs()))
-}
-
-/// Brings the state back from its furthest copy, if there is one; `false` if it is no longer wanted.
-fn restored(config: &Config, wanted: &Wanted, log: &Log, path: &Path) -> Result<bool, ProcessError> {
-    let (Some(plan), Ok(partition)) = (&config.snapshots, u32::try_from(wanted.partition)) else { return Ok(true) };
-    let mut told_at = Instant::now();
-    let progress = |progress: &RestoreProgress| {
-        if told_at.elapsed() >= TELL_EVERY {
-            told_at = Instant::now();
-            let RestoreProgress { bytes, total, waits_for } = progress;
-            info!(partition, bytes, total, ?waits_for, "restoring");
-        }
-        if wanted.is_given_up.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let is_good = |copy: &Listed| copy.offset >= log.begin.unsigned_abs();
-    match plan.snapshots.restore(partition, path, is_good, progress) {
-        Ok(Some(restored)) => {
-            let offset = restored.listed.offset;
-            info!(partition, offset, bytes = restored.bytes, "restored from a snapshot");
-            Ok(true)
-        }
-        // Another worker of this process has brought it back meanwhile, and let go of it.
-        Ok(None) | Err(SnapshotError::Occupied { .. }) => Ok(true),
-        Err(_) if wanted.is_given_up.load(Ordering::Relaxed) => Ok(false),
-        Err(source) => Err(ProcessError::Restore { partition: wanted.partition, source }),
-    }
-}
-
-/// What is behind the log is of no use, and is not ours to delete.
-fn put_aside(path: &Path) -> Result<(), ProcessError> {
+/// What is behind the log is of no use, and is not ours to delete. Returns where it is now.
+fn put_aside(path: &Path) -> Result<PathBuf, ProcessError> {
     let aside = path.with_extension("behind");
     let failed = |source| ProcessError::Directory { path: aside.clone(), source };
     if aside.exists() {
         fs::remove_dir_all(&aside).map_err(failed)?;
     }
-    fs::rename(path, &aside).map_err(failed)
+    fs::rename(path, &aside).map_err(failed)?;
+    Ok(aside)
+}
+
+/// Puts a further state in the place of one that it has outrun. Killed in between, there is none, and the next start restores
+/// it again.
+fn replace(path: &Path, further: &Path) -> Result<(), ProcessError> {
+    let aside = put_aside(path)?;
+    fs::rename(further, path).map_err(|source| ProcessError::Directory { path: path.to_owned(), source })?;
+    fs::remove_dir_all(&aside).map_err(|source| ProcessError::Directory { path: aside, source })
 }
 
 /// Where to go on.
@@ -251,11 +239,15 @@ fn same_log(stand: Stand, config: &Config, log: &Log, path: &Path) -> Result<Sta
 
 /// Asks until there is an answer; `None` if it is no longer wanted.
 fn ask(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Log>, ProcessError> {
+    let mut is_said = false;
     while !wanted.is_given_up.load(Ordering::Relaxed) {
         match asked(config, member, wanted.partition) {
             Ok(log) => return log.map(Some),
             Err(error) => {
-                warn!(partition = wanted.partition, %error, "where to go on is not known yet; asking again");
+                // Once: it is asked until the broker is back, which may be hours.
+                if !std::mem::replace(&mut is_said, true) {
+                    warn!(partition = wanted.partition, %error, "where to go on is not known yet; asking again");
+                }
                 thread::sleep(PAUSE);
             }
         }

@@ -22,7 +22,7 @@ use super::active::{Active, Entry};
 use super::client::{self, Member, Rebalance, TransactionalProducer};
 use super::error::ProcessError;
 use super::open::{Opened, Opener, Wanted, committed};
-use super::status::Doing;
+use super::status::{Doing, Restoring};
 use super::transaction;
 use super::{Config, Shared};
 use crate::StoreError;
@@ -41,12 +41,14 @@ const RETRY: Duration = Duration::from_millis(500);
 const REJOIN: Duration = Duration::from_secs(5);
 /// How fresh the status is.
 const TELL_EVERY: Duration = Duration::from_millis(200);
+/// What is waited for is said so often.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 /// For a partition to be set to another offset.
 const SEEK: Duration = Duration::from_secs(5);
 
 enum Owned {
-    /// On its way; the flag says that it is no longer wanted.
-    Opening(Arc<AtomicBool>),
+    /// On its way; the flag says that it is no longer wanted, and the other how far its restore is.
+    Opening(Arc<AtomicBool>, Arc<Restoring>),
     Active(Box<Active>),
 }
 
@@ -64,6 +66,8 @@ pub(super) struct Worker {
     owned: BTreeMap<i32, Owned>,
     committed_at: Instant,
     told_at: Instant,
+    /// When it was last said what it waits for.
+    said_at: Option<Instant>,
 }
 
 impl Worker {
@@ -83,6 +87,7 @@ impl Worker {
             owned: BTreeMap::new(),
             committed_at: now,
             told_at: now,
+            said_at: None,
         })
     }
 
@@ -120,7 +125,11 @@ impl Worker {
         let mut doing = Doing { is_connected: self.producer.is_some(), ..Doing::default() };
         for owned in self.owned.values() {
             match owned {
-                Owned::Opening(_) => doing.opening += 1,
+                Owned::Opening(_, restoring) => {
+                    let (bytes, total) = restoring.get();
+                    doing.opening += 1;
+                    doing.restored = (doing.restored.0 + bytes, doing.restored.1 + total);
+                }
                 Owned::Active(active) => {
                     doing.partitions += 1;
                     doing.behind += active.until.map_or(0, |until| until.offset.abs_diff(active.stand.position.offset));
@@ -192,7 +201,7 @@ impl Worker {
             Some(RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::Fatal) => self.rejoin(error),
             // What a state goes on from has gone from the log meanwhile.
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                Err(ProcessError::Refused(error))
+                Err(ProcessError::Truncated { topic: self.config.topics.events.clone(), source: error })
             }
             Some(code) if is_refusal(code) => Err(ProcessError::Refused(error)),
             _ => {
@@ -243,8 +252,9 @@ impl Worker {
         self.member.pause(&list).map_err(ProcessError::Refused)?;
         for partition in partitions {
             let is_given_up = Arc::new(AtomicBool::new(false));
-            self.owned.insert(*partition, Owned::Opening(is_given_up.clone()));
-            self.opener.want(Wanted { partition: *partition, is_given_up });
+            let restoring = Arc::<Restoring>::default();
+            self.owned.insert(*partition, Owned::Opening(is_given_up.clone(), restoring.clone()));
+            self.opener.want(Wanted { partition: *partition, is_given_up, restoring });
         }
         Ok(())
     }
@@ -254,13 +264,14 @@ impl Worker {
         let Some(active) = opened.active else { return Ok(()) };
         let mut active = active?;
         let is_wanted = matches!(self.owned.get(&partition),
-            Some(Owned::Opening(given_up)) if Arc::ptr_eq(given_up, &opened.wanted.is_given_up));
+            Some(Owned::Opening(given_up, _)) if Arc::ptr_eq(given_up, &opened.wanted.is_given_up));
         if !is_wanted {
             active.close(true)?;
             return Ok(());
         }
         active.is_paused = true;
         self.shared.stores.fetch_add(1, Ordering::Relaxed);
+        self.shared.margin.own(partition);
         let sought = self.seek(&active);
         self.owned.insert(partition, Owned::Active(active));
         // Whatever is in the way is in the way of all: each is sought again with the next producer.
@@ -290,13 +301,14 @@ impl Worker {
         info!(worker = self.number, ?partitions, lost, "given up");
         for partition in partitions {
             match self.owned.remove(partition) {
-                Some(Owned::Opening(given_up)) => given_up.store(true, Ordering::Relaxed),
+                Some(Owned::Opening(given_up, _)) => given_up.store(true, Ordering::Relaxed),
                 Some(Owned::Active(mut active)) => {
                     // Of what is dropped below nothing has been committed.
                     if let Some(uploader) = self.shared.uploader.as_ref().filter(|_| !lost && self.producer.is_some()) {
                         active.copy(uploader)?;
                     }
                     self.shared.stores.fetch_sub(1, Ordering::Relaxed);
+                    self.shared.margin.give_up(*partition);
                     // A batch that was not committed is dropped with it.
                     active.close(!lost && self.producer.is_some())?;
                 }
@@ -327,14 +339,14 @@ impl Worker {
     fn active(&self) -> impl Iterator<Item = &Active> {
         self.owned.values().filter_map(|owned| match owned {
             Owned::Active(active) => Some(&**active),
-            Owned::Opening(_) => None,
+            Owned::Opening(..) => None,
         })
     }
 
     fn active_mut(&mut self) -> impl Iterator<Item = &mut Active> {
         self.owned.values_mut().filter_map(|owned| match owned {
             Owned::Active(active) => Some(&mut **active),
-            Owned::Opening(_) => None,
+            Owned::Opening(..) => None,
         })
     }
 
@@ -442,14 +454,14 @@ impl Worker {
         self.retry_at = Instant::now() + RETRY;
         let producer = client::producer(&self.config, self.number).map_err(ProcessError::Client)?;
         if let Err(error) = producer.init_transactions(INIT) {
-            warn!(worker = self.number, %error, "the broker does not let a producer in; trying again");
+            self.waits(&error, "the broker does not let a producer in; trying again");
             return Ok(());
         }
         let numbers: Vec<i32> = self.active().map(|active| active.number).collect();
         let positions = match committed(&self.config, &self.member, numbers) {
             Ok(positions) => positions,
             Err(error) => {
-                warn!(worker = self.number, %error, "the group's offsets are not known; asking again");
+                self.waits(&error, "the group's offsets are not known; asking again");
                 return Ok(());
             }
         };
@@ -458,13 +470,22 @@ impl Worker {
             let Some(Owned::Active(active)) = self.owned.get_mut(&partition) else { continue };
             active.publish_from(position);
         }
-        if let Err(error) = self.active().try_for_each(|active| self.seek(active)) {
-            warn!(worker = self.number, %error, "the log cannot be read from where the states stand; trying again");
+        let sought = self.active().try_for_each(|active| self.seek(active));
+        if let Err(error) = sought {
+            self.waits(&error, "the log cannot be read from where the states stand; trying again");
             return Ok(());
         }
         self.producer = Some(producer);
         self.committed_at = Instant::now();
         Ok(())
+    }
+
+    /// Says what it waits for, seldom: a broker may be away for hours.
+    fn waits(&mut self, error: &KafkaError, what: &str) {
+        if self.said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            warn!(worker = self.number, %error, "{what}");
+            self.said_at = Some(Instant::now());
+        }
     }
 
     /// Commits, closes everything, and leaves nothing behind.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -19,6 +20,8 @@ use crate::store::random;
 pub struct Saved {
     /// Of its manifest.
     pub name: String,
+    /// When its checkpoint was made.
+    pub created: Timestamp,
     /// All files that it consists of.
     pub files: usize,
     /// Their bytes.
@@ -63,7 +66,8 @@ pub(crate) async fn upload(folder: &Folder, checkpoint: &Checkpoint, origin: &Or
     }
     let (all_files, bytes) = (files.len(), total(&files));
     let name = put_manifest(folder, checkpoint, origin, files).await?;
-    Ok(Saved { name, files: all_files, bytes, uploaded_files, uploaded_bytes, took: began.elapsed() })
+    let (created, took) = (checkpoint.created, began.elapsed());
+    Ok(Saved { name, created, files: all_files, bytes, uploaded_files, uploaded_bytes, took })
 }
 
 fn total(files: &[Stored]) -> u64 {
