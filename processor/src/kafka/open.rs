@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
@@ -26,6 +26,8 @@ use crate::{Store, StoreError};
 
 /// For an answer from the broker; then it is asked again.
 const ASK: Duration = Duration::from_secs(5);
+/// What is in the way is said so often.
+pub(super) const SAY_EVERY: Duration = Duration::from_secs(60);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -239,14 +241,15 @@ fn same_log(stand: Stand, config: &Config, log: &Log, path: &Path) -> Result<Sta
 
 /// Asks until there is an answer; `None` if it is no longer wanted.
 fn ask(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Log>, ProcessError> {
-    let mut is_said = false;
+    let mut said_at: Option<Instant> = None;
     while !wanted.is_given_up.load(Ordering::Relaxed) {
         match asked(config, member, wanted.partition) {
             Ok(log) => return log.map(Some),
             Err(error) => {
-                // Once: it is asked until the broker is back, which may be hours.
-                if !std::mem::replace(&mut is_said, true) {
+                // It is asked until the broker is back, which may be hours.
+                if said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
                     warn!(partition = wanted.partition, %error, "where to go on is not known yet; asking again");
+                    said_at = Some(Instant::now());
                 }
                 thread::sleep(PAUSE);
             }

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use super::active::{Active, Entry};
 use super::client::{self, Member, Rebalance, TransactionalProducer};
 use super::error::ProcessError;
-use super::open::{Opened, Opener, Wanted, committed};
+use super::open::{Opened, Opener, SAY_EVERY, Wanted, committed};
 use super::status::{Doing, Restoring};
 use super::transaction;
 use super::{Config, Shared};
@@ -41,8 +41,6 @@ const RETRY: Duration = Duration::from_millis(500);
 const REJOIN: Duration = Duration::from_secs(5);
 /// How fresh the status is.
 const TELL_EVERY: Duration = Duration::from_millis(200);
-/// What is waited for is said so often.
-const SAY_EVERY: Duration = Duration::from_secs(60);
 /// For a partition to be set to another offset.
 const SEEK: Duration = Duration::from_secs(5);
 

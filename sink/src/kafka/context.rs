@@ -83,7 +83,8 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // Connections that break are told many times a second; the sink's progress tells people once.
-        debug!(?level, facility, "{message}");
+        debug!(severity = ?level, facility, "{message}");
+        self.served();
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
