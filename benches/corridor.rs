@@ -19,6 +19,7 @@ use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use serde_json::{Value, json};
+use touchline::report::resources::{Used, used_by};
 use touchline_harness::Kafka;
 
 /// From an engagement's arrival to its lapse: long enough for the whole corridor, many times.
@@ -43,7 +44,7 @@ fn main() {
     thread::sleep(START);
     let dues = produce(&kafka, rate, seconds);
     thread::sleep(TAIL);
-    let used = used(touchline.id());
+    let used = used_by(touchline.id());
     touchline.kill().unwrap();
     touchline.wait().unwrap();
     report(&dues, &arrivals, rate, used);
@@ -147,23 +148,7 @@ fn serve(stream: TcpStream, arrivals: &Sender<(String, Timestamp)>) -> Option<()
     }
 }
 
-/// User and system seconds, and the largest resident set in MB.
-fn used(process: u32) -> Option<(f64, f64)> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |field: usize| fields.get(field)?.parse::<f64>().ok();
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kb: f64 = peak.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(((ticks(11)? + ticks(12)?) / 100.0, kb / 1024.0))
-}
-
-fn report(
-    dues: &BTreeMap<String, Timestamp>,
-    arrivals: &Receiver<(String, Timestamp)>,
-    rate: u64,
-    used: Option<(f64, f64)>,
-) {
+fn report(dues: &BTreeMap<String, Timestamp>, arrivals: &Receiver<(String, Timestamp)>, rate: u64, used: Option<Used>) {
     let first: BTreeMap<String, Timestamp> = arrivals.try_iter().fold(BTreeMap::new(), |mut first, (contact, at)| {
         first.entry(contact).or_insert(at);
         first
@@ -175,7 +160,7 @@ fn report(
     let [p50, p99, most] = [0.5, 0.99, 1.0].map(|share| at(share).copied().unwrap_or(f64::NAN));
     println!("{rate} events a second; {} of {} lapses told", delays.len(), dues.len());
     println!("from due to the webhook's arrival: p50 {p50:.2} s, p99 {p99:.2} s, the latest {most:.2} s");
-    if let Some((cpu, rss)) = used {
-        println!("touchline run: {cpu:.1} CPU-seconds, {rss:.0} MB at the most");
+    if let Some(Used { cpu_s, max_rss_mb }) = used {
+        println!("touchline run: {cpu_s:.1} CPU-seconds, {max_rss_mb:.0} MB at the most");
     }
 }

@@ -6,12 +6,10 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
 use touchline::config::Config;
-use touchline::report::resources::{Used, used};
 use touchline_core::event::Reject;
 use touchline_core::output::{Outputs, Topic};
 use touchline_core::record::Record;
@@ -21,6 +19,9 @@ use touchline_ingest::lines::{Framed, Framing, Lines};
 use touchline_processor::{
     Commit, Durability, HeldEvents, Input, Journal, Place, Settings, StoreError, Topics, Worker,
 };
+
+use crate::common::load::each_line;
+use crate::common::{Figures, Measured, figures, used};
 
 /// As the processor's default.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
@@ -40,22 +41,10 @@ pub enum Stage {
     Replay,
 }
 
-/// What a stage has used. The names are those that `touchline replay --json` prints.
-#[derive(Serialize, Deserialize)]
-pub struct Figures {
-    pub events: u64,
-    pub cpu_s: f64,
-    pub wall_s: f64,
-    pub max_rss_mb: f64,
-    /// Lapses opened, which must be the same in all stages that look for them.
-    pub alerts: u64,
-}
+impl Measured for Stage {
+    const ALL: &[Stage] = &[Stage::Read, Stage::Parse, Stage::Core, Stage::Store, Stage::StoreFacts, Stage::Replay];
 
-impl Stage {
-    pub const ALL: [Stage; 6] =
-        [Stage::Read, Stage::Parse, Stage::Core, Stage::Store, Stage::StoreFacts, Stage::Replay];
-
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Stage::Read => "read",
             Stage::Parse => "parse",
@@ -66,7 +55,7 @@ impl Stage {
         }
     }
 
-    pub fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Stage::Read => "read lines",
             Stage::Parse => "+ parse",
@@ -77,16 +66,8 @@ impl Stage {
         }
     }
 
-    pub fn from_name(name: &str) -> Option<Stage> {
-        Stage::ALL.into_iter().find(|stage| stage.name() == name)
-    }
-
-    pub fn names() -> String {
-        Stage::ALL.map(Stage::name).join(", ")
-    }
-
     /// Takes the whole file through the stage.
-    pub fn run(self, file: &Path) -> Result<Figures> {
+    fn run(self, file: &Path) -> Result<Figures> {
         let mut meter = Meter::default();
         let (events, alerts) = match self {
             Stage::Read => meter.measure(|| each_line(file, |_| Ok(())).map(|lines| (lines, 0)))?,
@@ -96,8 +77,8 @@ impl Stage {
             Stage::StoreFacts => meter.measure(|| in_store(file, Topics::ALL))?,
             Stage::Replay => return replay(file),
         };
-        let max_rss_mb = now()?.max_rss_mb;
-        Ok(Figures { events, cpu_s: meter.cpu_s, wall_s: meter.wall.as_secs_f64(), max_rss_mb, alerts })
+        let (cpu_s, wall_s, max_rss_mb) = (meter.cpu_s, meter.wall.as_secs_f64(), used()?.max_rss_mb);
+        Ok(Figures { events, cpu_s, wall_s, max_rss_mb, alerts, note: String::new() })
     }
 }
 
@@ -110,34 +91,17 @@ struct Meter {
 
 impl Meter {
     fn measure<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let (used, started) = (now()?, Instant::now());
+        let (before, started) = (used()?, Instant::now());
         let done = work();
         self.wall += started.elapsed();
-        self.cpu_s += now()?.cpu_s - used.cpu_s;
+        self.cpu_s += used()?.cpu_s - before.cpu_s;
         done
     }
-}
-
-fn now() -> Result<Used> {
-    used().context("this system has no /proc to tell what a process uses")
 }
 
 /// What other systems publish in the same job.
 fn scores() -> Topics {
     [Topic::Alerts, Topic::Scores].into_iter().collect()
-}
-
-/// Calls `take` with each line; returns how many there are.
-fn each_line(file: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
-    let (mut lines, mut count) = (Lines::new(File::open(file)?, Framing::Lines, 0, 1), 0);
-    loop {
-        match lines.next(&mut 0)? {
-            Framed::Record(_) => take(lines.bytes())?,
-            Framed::End => return Ok(count),
-            framed => bail!("the load is damaged: {framed:?}"),
-        }
-        count += 1;
-    }
 }
 
 fn parse(file: &Path) -> Result<u64> {
@@ -309,9 +273,5 @@ impl Journal for Log {
 fn replay(file: &Path) -> Result<Figures> {
     let out = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_touchline"));
-    let output = command.arg("replay").arg(file).args(["--json", "--out"]).arg(out.path()).output()?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    figures(command.arg("replay").arg(file).args(["--json", "--out"]).arg(out.path()))
 }

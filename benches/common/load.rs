@@ -4,17 +4,18 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 use touchline::generate::{self, generate};
+use touchline_ingest::lines::{Framed, Framing, Lines};
 
 /// Of all loads.
 const SEED: u64 = 1;
 
 /// The shape of a load.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// `touchline generate`: two years of accounts of every size, people who fade and return, corrections, a tick before
     /// each event. With few events a contact, nearly all of them end a silence or begin one.
@@ -32,18 +33,24 @@ pub struct Load {
     pub events: u64,
 }
 
+/// A state that fits into memory, and one that does not: where a design shows what it is worth. Other stream processors
+/// have been measured on these two.
+pub const EVEN: [Load; 2] = [
+    Load { shape: Shape::Even, contacts: 200_000, events: 3_000_000 },
+    Load { shape: Shape::Even, contacts: 2_000_000, events: 4_000_000 },
+];
+
 impl Load {
-    /// `real:200000:2000000`
+    /// `real:200000:2000000`; without a shape it is even.
     pub fn from_text(text: &str) -> Option<Load> {
-        let mut parts = text.split(':');
-        let shape = match parts.next()? {
-            "real" => Shape::Real,
-            "even" => Shape::Even,
-            _ => return None,
+        let (shape, numbers) = match text.split_once(':')? {
+            ("real", numbers) => (Shape::Real, numbers),
+            ("even", numbers) => (Shape::Even, numbers),
+            _ => (Shape::Even, text),
         };
-        let mut number = || parts.next()?.parse().ok().filter(|number| *number > 0);
-        let load = Load { shape, contacts: number()?, events: number()? };
-        parts.next().is_none().then_some(load)
+        let (contacts, events) = numbers.split_once(':')?;
+        let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
+        Some(Load { shape, contacts: number(contacts)?, events: number(events)? })
     }
 
     pub fn title(self) -> &'static str {
@@ -64,6 +71,19 @@ impl Load {
             Shape::Even => even(self, &mut BufWriter::new(&mut file))?,
         }
         Ok(file.metadata()?.len())
+    }
+}
+
+/// Calls `take` with each line of a load; returns how many there are.
+pub fn each_line(load: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+    let (mut lines, mut count) = (Lines::new(File::open(load)?, Framing::Lines, 0, 1), 0);
+    loop {
+        match lines.next(&mut 0)? {
+            Framed::Record(_) => take(lines.bytes())?,
+            Framed::End => return Ok(count),
+            framed => bail!("the load is damaged: {framed:?}"),
+        }
+        count += 1;
     }
 }
 
