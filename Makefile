@@ -48,8 +48,9 @@ docs: ## Write docs/metrics.md and docs/configuration.md from the code
 	TOUCHLINE_WRITE_DOCS=1 $(CARGO) test --release --workspace --locked --test it -- documented
 
 .PHONY: bench
-bench: setup note ## Measure: events per CPU-second, beside what parsing and the core alone reach
-	$(CARGO) bench --bench stages --locked
+bench: note ## Measure: events per CPU-second, embedded and on a real Kafka, beside what reading alone reaches
+	@bash scripts/setup.sh test
+	$(CARGO) bench --bench stages --bench kafka --locked
 
 .PHONY: build
 build: setup note ## Build the binary
