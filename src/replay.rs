@@ -173,7 +173,7 @@ fn reading(options: &Options) -> touchline_ingest::Options {
     let config = &options.config;
     let zones = Zones::new(config.sources.iter().map(|source| (source.name.clone(), source.timezone.clone())));
     let decoder = Decoder { zones, identity: Identity::new(config.internal.iter().cloned()) };
-    touchline_ingest::Options { format: options.format, follow: options.follow, decoder }
+    touchline_ingest::Options { format: options.format, follow: options.follow, decoder, ..Default::default() }
 }
 
 fn open_journal(

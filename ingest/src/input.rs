@@ -1,112 +1,28 @@
 //! One path → its records, in bounded memory, from the beginning or from where an earlier run stopped.
+//!
+//! A file that grows is one that is appended to. That it has been cut instead (emptied, and perhaps filled again) shows by
+//! its length or by its first bytes, at which it is looked whenever it has more after it had none: what stood in it and was
+//! not read is gone, and it ends where it was read to.
 
-use std::fs::File;
+mod error;
+
+use std::fs::{File, Metadata};
 use std::io;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use touchline_core::event::Reject;
 
+pub use error::{InputError, shown};
+
 use crate::formats::csv::{Header, HeaderError};
 use crate::formats::{Fault, Format};
 use crate::lines::{Framed, Lines, Place};
-use crate::open::{self, Foreign, STDIN, Shape};
-use crate::position::{FilePosition, Fingerprint, HEAD_BYTES};
-
-/// Why a command cannot read one of its files: errors of the command, not of a record.
-#[derive(Debug, thiserror::Error)]
-pub enum InputError {
-    /// Missing, or not readable.
-    #[error("{} cannot be opened", path.display())]
-    Open {
-        /// As it was given.
-        path: PathBuf,
-        /// The system's own.
-        source: io::Error,
-    },
-    /// A directory.
-    #[error("{} is a directory; name the files in it", path.display())]
-    Directory {
-        /// As it was given.
-        path: PathBuf,
-    },
-    /// No text.
-    #[error("{} is {what}", shown(path))]
-    Foreign {
-        /// As it was given.
-        path: PathBuf,
-        /// What it is, and what to do.
-        what: &'static str,
-    },
-    /// The name does not tell.
-    #[error("the name of {} does not tell its format (.jsonl, .ndjson, .json and .csv do, also before .gz or .zst); say --format jsonl or --format csv", path.display())]
-    Format {
-        /// As it was given.
-        path: PathBuf,
-    },
-    /// Named twice.
-    #[error("{} is given twice; name it once", path.display())]
-    Twice {
-        /// As it was given.
-        path: PathBuf,
-    },
-    /// More files than a position holds.
-    #[error(
-        "{given} files are given, and at most {} are taken at once; run the command again for the others",
-        crate::position::FILES
-    )]
-    TooMany {
-        /// How many.
-        given: usize,
-    },
-    /// A CSV file without a header.
-    #[error("{}: {mistake}", shown(path))]
-    Header {
-        /// As it was given.
-        path: PathBuf,
-        /// What is wrong with its first line.
-        mistake: HeaderError,
-    },
-    /// The disk, or what stands in its place.
-    #[error(
-        "{} cannot be read on after {offset} bytes; what was read is kept, and the same command goes on there",
-        shown(path)
-    )]
-    Read {
-        /// As it was given.
-        path: PathBuf,
-        /// How far it was read.
-        offset: u64,
-        /// The system's own.
-        source: io::Error,
-    },
-    /// A file that is followed has become shorter than what was read of it.
-    #[error("{} was cut to {bytes} bytes while it was followed, after {offset} had been read; what it held is kept: append to the file or write a new one under another name, and run the command again", path.display())]
-    Truncated {
-        /// As it was given.
-        path: PathBuf,
-        /// How long it is now.
-        bytes: u64,
-        /// How far it was read.
-        offset: u64,
-    },
-    /// A file that is followed has been moved, deleted or replaced.
-    #[error("{} was moved, deleted or replaced while it was followed, after {offset} bytes had been read; run the command again to read the file that is there now", path.display())]
-    Replaced {
-        /// As it was given.
-        path: PathBuf,
-        /// How far it was read.
-        offset: u64,
-    },
-}
-
-/// What people call a path.
-pub fn shown(path: &Path) -> String {
-    if path.as_os_str() == STDIN { "standard input".to_owned() } else { path.display().to_string() }
-}
+use crate::open::{self, Foreign, Shape};
+use crate::position::{FileId, FilePosition, FilesPosition, Fingerprint, HEAD_BYTES};
 
 /// The next thing in an input.
 #[derive(Debug)]
@@ -130,8 +46,16 @@ pub struct Input {
     shape: Shape,
     lines: Lines<Box<dyn Read + Send>>,
     header: Option<Header>,
+    id: FileId,
+    /// The first bytes of a file, as far as they are known.
+    head: Vec<u8>,
     fingerprint: Option<Fingerprint>,
     read: Arc<AtomicU64>,
+    until: Arc<AtomicU64>,
+    /// Nothing more was there at the last look.
+    is_pending: bool,
+    /// How long it was when it was seen to have been cut.
+    cut_to: Option<u64>,
     /// What was looked at to find out where to go on; it is found next.
     seen: Option<Framed>,
     /// The rest cannot be read.
@@ -151,26 +75,41 @@ impl Input {
     /// It cannot be read, is no text, or the format is not known.
     pub fn open(path: &Path, format: Option<Format>, follow: bool) -> Result<Input, InputError> {
         let opened = open::open(path, follow)?;
-        let is_file = !matches!(opened.shape, Shape::Stream | Shape::LiveStream);
+        let is_file = !opened.shape.is_stream();
         let told = Format::of_path(path).or((!is_file).then_some(Format::Canonical));
         let format = format.or(told).ok_or_else(|| InputError::Format { path: path.to_owned() })?;
         let canonical = canonical(path, is_file)?;
+        let id = opened.file.metadata().map(|metadata| FileId::of(&metadata));
+        let id = id.map_err(|source| InputError::Open { path: path.to_owned(), source })?;
         Ok(Input {
             given: path.to_owned(),
             format,
             shape: opened.shape,
             lines: Lines::new(opened.reader, format.framing(), 0, 1),
             header: None,
-            fingerprint: is_file.then(|| Fingerprint::new(canonical.clone(), &opened.head)),
+            id,
+            fingerprint: is_file.then(|| Fingerprint::new(canonical.clone(), id, &opened.head)),
+            head: opened.head,
             path: canonical,
             file: opened.file,
             read: opened.read,
+            until: opened.until,
+            is_pending: false,
+            cut_to: None,
             seen: None,
             damaged: false,
             shows_rest: false,
             holds_records: false,
             ended: false,
         })
+    }
+
+    /// Opens to follow, under the name `path`, the file that had it before it was `moved` beside it.
+    pub(crate) fn open_as(moved: &Path, path: &Path, format: Option<Format>) -> Result<Input, InputError> {
+        let mut input = Input::open(moved, format.or(Format::of_path(path)), true)?;
+        path.clone_into(&mut input.path);
+        input.fingerprint = Some(Fingerprint::new(path.to_owned(), input.id, &input.head));
+        Ok(input)
     }
 
     /// Finds the next line or row. `blanks` counts the empty ones before it.
@@ -181,6 +120,9 @@ impl Input {
         self.shows_rest = false;
         if self.ended {
             return Ok(Found::End);
+        }
+        if std::mem::take(&mut self.is_pending) && self.shape == Shape::Growing {
+            self.look()?;
         }
         let framed = match self.seen.take().map_or_else(|| self.lines.next(blanks), Ok) {
             Ok(framed) => framed,
@@ -198,15 +140,38 @@ impl Input {
                 Found::Wrong(place, Fault::Reject(error), bytes)
             }
             Framed::Unclosed(place) => Found::Wrong(place, Fault::Unclosed, self.bytes().len() as u64),
-            Framed::Pending => {
-                self.check_growing()?;
-                Found::Pending
-            }
-            Framed::End => {
-                self.ended = true;
-                Found::End
-            }
+            Framed::Pending => self.pending(),
+            Framed::End => self.end(),
         })
+    }
+
+    fn pending(&mut self) -> Found {
+        self.is_pending = true;
+        Found::Pending
+    }
+
+    /// The end of what is there, or but of one writer.
+    fn end(&mut self) -> Found {
+        if self.shape == Shape::NamedPipe && !self.is_closing() {
+            return self.pending();
+        }
+        self.ended = true;
+        Found::End
+    }
+
+    /// Lets something that may get more end with what is there now: what has been written into a pipe, and what was read of
+    /// a file. A line without its end is one then.
+    pub(crate) fn close(&mut self) {
+        let until = match self.shape {
+            Shape::LiveStream | Shape::NamedPipe => self.waiting(),
+            _ => 0,
+        };
+        self.until.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether it ends with what is there now.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.until.load(Ordering::Relaxed) != u64::MAX
     }
 
     /// The bytes of what [`Input::next`] has just found, without their line end.
@@ -222,6 +187,26 @@ impl Input {
     /// Whether it has come to its end without anything in it.
     pub fn is_empty(&self) -> bool {
         self.ended && !self.holds_records
+    }
+
+    /// How long it was when it was seen to have been cut, and how far it had been read.
+    pub(crate) fn cut(&self) -> Option<(u64, u64)> {
+        self.cut_to.map(|bytes| (bytes, self.lines.rest().0.end))
+    }
+
+    /// Which file it is, whatever its name.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Whether other writers or another file may come under its name.
+    pub(crate) fn is_watched(&self) -> bool {
+        matches!(self.shape, Shape::Growing | Shape::NamedPipe)
+    }
+
+    /// Whether what was read cannot be read again.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.shape.is_stream()
     }
 
     /// Reads a little of a CSV file, to know whether its header is one.
@@ -249,7 +234,7 @@ impl Input {
 
     /// Whether more may come where there is none.
     pub fn is_live(&self) -> bool {
-        matches!(self.shape, Shape::Growing | Shape::LiveStream) && !self.ended
+        (self.is_watched() || self.shape == Shape::LiveStream) && !self.ended
     }
 
     /// Bytes read so far, before decompression.
@@ -265,33 +250,33 @@ impl Input {
 
     /// Samples the true end: where a file, or what has been written into a stream, ends at this moment. All that has been
     /// written before is read once [`Input::offset`] has reached it; a line whose end is still to come holds it back.
+    /// `None` of a file that has been cut, which is still to be dealt with.
     ///
     /// # Errors
-    /// The file has been cut, moved, deleted or replaced.
-    pub fn sample_end(&self) -> Result<u64, InputError> {
-        if self.shape == Shape::LiveStream {
-            // What cannot be asked (a device) has nothing waiting.
-            return Ok(self.read() + rustix::io::ioctl_fionread(&self.file).unwrap_or(0));
+    /// The file cannot be asked.
+    pub fn sample_end(&self) -> Result<Option<u64>, InputError> {
+        if self.shape.is_stream() {
+            return Ok(Some(self.waiting()));
         }
-        self.check_growing()?;
-        self.file.metadata().map(|metadata| metadata.len()).map_err(|source| self.read_error(source))
+        let bytes = self.metadata()?.len();
+        Ok((bytes >= self.lines.rest().0.end && self.cut_to.is_none()).then_some(bytes))
+    }
+
+    /// Where a stream would end if nobody wrote any more.
+    fn waiting(&self) -> u64 {
+        // What cannot be asked (a device) has nothing waiting.
+        self.read() + rustix::io::ioctl_fionread(&self.file).unwrap_or(0)
     }
 
     /// How far the file has been read; `None` of a stream, which nobody can go back in.
     pub fn position(&mut self) -> Option<FilePosition> {
-        let size = self.size()?;
-        let fingerprint = self.fingerprint.as_mut()?;
-        if self.shape == Shape::Growing
-            && fingerprint.head_bytes() < HEAD_BYTES
-            && size > fingerprint.head_bytes() as u64
-        {
-            let mut head = vec![0; HEAD_BYTES];
-            if let Ok(bytes) = self.file.read_at(&mut head, 0) {
-                *fingerprint = Fingerprint::new(std::mem::take(&mut fingerprint.path), &head[..bytes]);
-            }
+        self.fingerprint.as_ref()?;
+        if self.shape == Shape::Growing {
+            // If it has been cut, what is known is what was read.
+            self.knows_head();
         }
         Some(FilePosition {
-            fingerprint: fingerprint.clone(),
+            fingerprint: self.fingerprint.clone()?,
             offset: self.offset(),
             line: self.seen.and_then(Framed::place).map_or(self.lines.line(), |place| place.line),
             unterminated: self.lines.unterminated().map(|place| (place.start, place.line)),
@@ -305,12 +290,24 @@ impl Input {
         !self.is_live() && position.finished.is_some() && position.finished == self.size()
     }
 
-    /// The fingerprint of a file that is to be found in a position.
-    pub(crate) fn find<'a>(&self, position: &'a crate::position::FilesPosition) -> Option<&'a FilePosition> {
+    /// How far an earlier run has read this file.
+    pub(crate) fn find<'a>(&self, position: &'a FilesPosition) -> Option<&'a FilePosition> {
+        let fingerprint = self.fingerprint.as_ref()?;
+        position.find(&fingerprint.path, self.id, &self.first_bytes().ok()?)
+    }
+
+    /// Whether the file begins like one that was read to `position`, and reaches so far.
+    pub(crate) fn continues(&self, position: &FilePosition) -> bool {
+        let head = self.first_bytes().unwrap_or_default();
+        let reaches = self.size().is_some_and(|bytes| bytes >= position.offset);
+        reaches && position.fingerprint.begins(&head)
+    }
+
+    fn first_bytes(&self) -> io::Result<Vec<u8>> {
         let mut head = vec![0; HEAD_BYTES];
-        let known = self.fingerprint.as_ref()?;
-        let bytes = self.file.read_at(&mut head, 0).ok()?;
-        position.find(&known.path, &head[..bytes])
+        let bytes = self.file.read_at(&mut head, 0)?;
+        head.truncate(bytes);
+        Ok(head)
     }
 
     /// Goes on where an earlier run stopped; `false` if the file does not reach so far, and then it has to be opened
@@ -371,11 +368,8 @@ impl Input {
         let parsed = match framed {
             Framed::Record(_) => Header::parse(self.lines.bytes()),
             Framed::TooLong(..) | Framed::Unclosed(_) => Err(HeaderError::TooLong),
-            Framed::Pending => return Ok(Found::Pending),
-            Framed::End => {
-                self.ended = true;
-                return Ok(Found::End);
-            }
+            Framed::Pending => return Ok(self.pending()),
+            Framed::End => return Ok(self.end()),
         };
         let given = || self.given.clone();
         self.header = Some(parsed.map_err(|mistake| InputError::Header { path: given(), mistake })?);
@@ -393,22 +387,34 @@ impl Input {
         Found::Wrong(place, Fault::Damaged { offset: place.end, what }, place.end - place.start)
     }
 
-    /// Whether a file that is followed is still the one that it was.
-    fn check_growing(&self) -> Result<(), InputError> {
-        if self.shape != Shape::Growing {
-            return Ok(());
+    /// Looks whether a file that grows has been cut, before more of it is read.
+    fn look(&mut self) -> Result<(), InputError> {
+        let (bytes, read) = (self.metadata()?.len(), self.lines.rest().0.end);
+        if bytes < read || (bytes > read && !self.knows_head()) {
+            self.cut_to = Some(bytes);
+            self.close();
         }
-        let own = self.file.metadata().map_err(|source| self.read_error(source))?;
-        let (path, offset) = (self.given.clone(), self.lines.rest().0.end);
-        if own.len() < offset {
-            return Err(InputError::Truncated { path, bytes: own.len(), offset });
+        Ok(())
+    }
+
+    /// Whether the first bytes are what they were; more of them are known then. What cannot be read has not changed.
+    fn knows_head(&mut self) -> bool {
+        if let Ok(head) = self.first_bytes() {
+            if !head.starts_with(&self.head) {
+                return false;
+            }
+            if head.len() > self.head.len()
+                && let Some(fingerprint) = &mut self.fingerprint
+            {
+                *fingerprint = Fingerprint::new(std::mem::take(&mut fingerprint.path), self.id, &head);
+                self.head = head;
+            }
         }
-        match std::fs::metadata(&self.given) {
-            Ok(there) if (there.dev(), there.ino()) == (own.dev(), own.ino()) => Ok(()),
-            Ok(_) => Err(InputError::Replaced { path, offset }),
-            Err(source) if source.kind() == ErrorKind::NotFound => Err(InputError::Replaced { path, offset }),
-            Err(source) => Err(self.read_error(source)),
-        }
+        true
+    }
+
+    fn metadata(&self) -> Result<Metadata, InputError> {
+        self.file.metadata().map_err(|source| self.read_error(source))
     }
 
     /// Whether an error is the decompressor's: the system's have numbers.

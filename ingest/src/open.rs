@@ -2,11 +2,13 @@
 //!
 //! Compression is told by the first bytes, never by the name. Compressed bytes are decompressed on a thread of their
 //! own, a few chunks ahead; streams are read on one, so that nobody who has to stop hangs on a writer that is silent. What
-//! is followed, and every stream, says [`ErrorKind::WouldBlock`] where there is no more for now.
+//! is followed, and every stream, says [`ErrorKind::WouldBlock`] where there is no more for now. Whoever opened it says
+//! with [`Opened::until`] how far it is still to be read: there it ends.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 use crate::input::InputError;
 use crate::position::HEAD_BYTES;
@@ -50,6 +53,9 @@ pub(crate) struct Opened {
     pub shape: Shape,
     /// Bytes read so far, before decompression.
     pub read: Arc<AtomicU64>,
+    /// Where it ends, if it is not to be read any further: before decompression, and of use only where it may not end by
+    /// itself.
+    pub until: Arc<AtomicU64>,
     /// The first [`HEAD_BYTES`] of a regular file, before decompression.
     pub head: Vec<u8>,
 }
@@ -67,6 +73,15 @@ pub(crate) enum Shape {
     Stream,
     /// The same, looked at without waiting.
     LiveStream,
+    /// The same, and of a name by which other writers may come when one has gone: its end is that of a record only.
+    NamedPipe,
+}
+
+impl Shape {
+    /// Whether what was read cannot be read again.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Shape::Stream | Shape::LiveStream | Shape::NamedPipe)
+    }
 }
 
 /// Opens a path. With `follow`, a regular file of text and a stream do not end.
@@ -75,18 +90,33 @@ pub(crate) fn open(path: &Path, follow: bool) -> Result<Opened, InputError> {
     let file = if path.as_os_str() == STDIN {
         File::from(io::stdin().as_fd().try_clone_to_owned().map_err(fail)?)
     } else {
-        File::open(path).map_err(fail)?
+        named(path).map_err(fail)?
     };
     let kind = file.metadata().map_err(fail)?.file_type();
     if kind.is_dir() {
         return Err(InputError::Directory { path: path.to_owned() });
     }
     let is_regular = kind.is_file() && path.as_os_str() != STDIN;
-    let opened = if is_regular { regular(file, follow) } else { stream(file, follow) };
+    let opened = if is_regular {
+        regular(file, follow)
+    } else if !follow {
+        stream(file)
+    } else {
+        // The shell's `<(command)` is a pipe too, but none that anybody else could open: no path leads to it.
+        let has_name = kind.is_fifo() && path.as_os_str() != STDIN && path.canonicalize().is_ok();
+        live(file, if has_name { Shape::NamedPipe } else { Shape::LiveStream })
+    };
     opened.map_err(|error| match error.downcast::<Foreign>() {
         Ok(Foreign(what)) => InputError::Foreign { path: path.to_owned(), what },
         Err(source) => fail(source),
     })
+}
+
+/// Opens what has a name. A pipe is not waited for: it may have no writer yet, and a stop has to be heard.
+fn named(path: &Path) -> io::Result<File> {
+    let is_pipe = path.metadata()?.file_type().is_fifo();
+    let flags = if is_pipe { OFlags::NONBLOCK.bits().cast_signed() } else { 0 };
+    File::options().read(true).custom_flags(flags).open(path)
 }
 
 /// A kind of file that cannot be read here.
@@ -98,25 +128,38 @@ fn regular(mut file: File, follow: bool) -> io::Result<Opened> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
     file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head)?;
     file.rewind()?;
-    let read = Arc::new(AtomicU64::new(0));
-    let counted = Counted { file: file.try_clone()?, read: Arc::clone(&read) };
+    let (counted, read, until) = counted(&file)?;
     let (reader, shape) = match decoder(&head, counted)? {
-        Ok(decoder) => (Box::new(Readahead::new(decoder, Patience::Whole)) as Box<dyn Read + Send>, Shape::Compressed),
-        Err(plain) if follow => (Box::new(Growing(plain)) as Box<dyn Read + Send>, Shape::Growing),
+        Ok(decoder) => {
+            let reader = Readahead::new(decoder, Patience::Whole, Arc::clone(&until));
+            (Box::new(reader) as Box<dyn Read + Send>, Shape::Compressed)
+        }
+        Err(plain) if follow => {
+            (Box::new(Growing { counted: plain, until: Arc::clone(&until) }) as Box<dyn Read + Send>, Shape::Growing)
+        }
         Err(plain) => (Box::new(plain) as Box<dyn Read + Send>, Shape::Plain),
     };
-    Ok(Opened { reader, file, shape, read, head })
+    Ok(Opened { reader, file, shape, read, until, head })
 }
 
-fn stream(file: File, follow: bool) -> io::Result<Opened> {
+fn stream(file: File) -> io::Result<Opened> {
+    let (counted, read, until) = counted(&file)?;
+    let patient = Sniffed::Unread(Patient(counted));
+    let reader = Box::new(Readahead::new(patient, Patience::Stream, Arc::clone(&until)));
+    Ok(Opened { reader, file, shape: Shape::Stream, read, until, head: Vec::new() })
+}
+
+fn live(file: File, shape: Shape) -> io::Result<Opened> {
+    let (counted, read, until) = counted(&file)?;
+    let reader = Box::new(Live { counted, until: Arc::clone(&until), begun: false });
+    Ok(Opened { reader, file, shape, read, until, head: Vec::new() })
+}
+
+/// A reader of the same open file, what it has read, and how far it is to be read.
+fn counted(file: &File) -> io::Result<(Counted, Arc<AtomicU64>, Arc<AtomicU64>)> {
     let read = Arc::new(AtomicU64::new(0));
     let counted = Counted { file: file.try_clone()?, read: Arc::clone(&read) };
-    if follow {
-        let reader = Box::new(Live { counted, begun: false });
-        return Ok(Opened { reader, file, shape: Shape::LiveStream, read, head: Vec::new() });
-    }
-    let reader = Box::new(Readahead::new(Sniffed::Unread(counted), Patience::Stream));
-    Ok(Opened { reader, file, shape: Shape::Stream, read, head: Vec::new() })
+    Ok((counted, read, Arc::new(AtomicU64::new(u64::MAX))))
 }
 
 /// The decompressed bytes; or the reader as it was, if `first` bytes are no compressor's.
@@ -144,6 +187,14 @@ struct Counted {
     read: Arc<AtomicU64>,
 }
 
+impl Counted {
+    /// How much may still be read.
+    fn room(&self, until: &AtomicU64) -> usize {
+        let room = until.load(Ordering::Relaxed).saturating_sub(self.read.load(Ordering::Relaxed));
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+}
+
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.file.read(buffer)?;
@@ -154,7 +205,7 @@ impl Read for Counted {
 
 /// A stream whose first bytes tell how the rest is read. Nothing is read of it before somebody reads.
 enum Sniffed {
-    Unread(Counted),
+    Unread(Patient),
     Told(Box<dyn Read + Send>),
     Failed,
 }
@@ -176,33 +227,60 @@ impl Read for Sniffed {
     }
 }
 
+/// Waits for a writer, then for what it writes, as long as it takes: for a thread of its own. A pipe that was opened
+/// before its first writer came would else be at its end.
+struct Patient(Counted);
+
+impl Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            poll(&mut [PollFd::new(&self.0.file, PollFlags::IN)], None)?;
+            match self.0.read(buffer) {
+                // Another reader of the pipe was faster.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
+    }
+}
+
 /// A regular file that may grow: its end is no end.
-struct Growing(Counted);
+struct Growing {
+    counted: Counted,
+    until: Arc<AtomicU64>,
+}
 
 impl Read for Growing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.0.read(buffer)? {
-            0 => Err(ErrorKind::WouldBlock.into()),
+        let room = self.counted.room(&self.until).min(buffer.len());
+        match self.counted.read(&mut buffer[..room])? {
+            0 if room > 0 => Err(ErrorKind::WouldBlock.into()),
             bytes => Ok(bytes),
         }
     }
 }
 
-/// A stream that is not waited for longer than [`SILENCE`]. It ends when its writer closes it.
+/// A stream that is not waited for longer than [`SILENCE`]. It ends when its last writer closes it; a pipe that none has
+/// opened yet is silent.
 struct Live {
     counted: Counted,
+    until: Arc<AtomicU64>,
     begun: bool,
 }
 
 impl Read for Live {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = self.counted.room(&self.until).min(buffer.len());
+        if room == 0 {
+            return Ok(0);
+        }
         let silence = Timespec { tv_sec: 0, tv_nsec: SILENCE.as_nanos() as i64 };
         if poll(&mut [PollFd::new(&self.counted.file, PollFlags::IN)], Some(&silence))? == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let bytes = self.counted.read(buffer)?;
+        let bytes = self.counted.read(&mut buffer[..room])?;
         let first = &buffer[..bytes];
-        if !std::mem::replace(&mut self.begun, true) && (first.starts_with(GZIP) || is_zstd(first)) {
+        if bytes > 0 && !std::mem::replace(&mut self.begun, true) && (first.starts_with(GZIP) || is_zstd(first)) {
             return Err(io::Error::other("a compressed stream cannot be followed; decompress it before it comes here"));
         }
         Ok(bytes)
@@ -214,6 +292,7 @@ impl Read for Live {
 struct Readahead<R> {
     idle: Option<R>,
     patience: Patience,
+    until: Arc<AtomicU64>,
     thread: Option<Thread>,
     chunk: Vec<u8>,
     filled: usize,
@@ -242,8 +321,8 @@ enum Chunk {
 }
 
 impl<R: Read + Send + 'static> Readahead<R> {
-    fn new(reader: R, patience: Patience) -> Readahead<R> {
-        Readahead { idle: Some(reader), patience, thread: None, chunk: Vec::new(), filled: 0, given: 0 }
+    fn new(reader: R, patience: Patience, until: Arc<AtomicU64>) -> Readahead<R> {
+        Readahead { idle: Some(reader), patience, until, thread: None, chunk: Vec::new(), filled: 0, given: 0 }
     }
 
     fn start(reader: R, patience: Patience) -> io::Result<Thread> {
@@ -258,7 +337,9 @@ impl<R: Read + Send + 'static> Readahead<R> {
 
     /// Waits for the next chunk, as long as its patience lasts; `false` at the end.
     fn advance(&mut self) -> io::Result<bool> {
-        if let Some(reader) = self.idle.take() {
+        // The thread cannot be told where to stop: what it has read already is what is left.
+        let is_over = self.until.load(Ordering::Relaxed) != u64::MAX;
+        if let Some(reader) = self.idle.take().filter(|_| !is_over) {
             self.thread = Some(Self::start(reader, self.patience)?);
         }
         let Some(thread) = &self.thread else { return Ok(false) };
@@ -281,6 +362,7 @@ impl<R: Read + Send + 'static> Readahead<R> {
                 self.thread = None;
                 Ok(false)
             }
+            Err(RecvTimeoutError::Timeout) if is_over => Ok(false),
             Err(RecvTimeoutError::Timeout) => Err(ErrorKind::WouldBlock.into()),
             // It never leaves without a word: an end that is none would lose the rest.
             Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread that reads ahead has died")),
@@ -339,7 +421,7 @@ mod tests {
                 std::panic::resume_unwind(Box::new("dead"))
             }
         }
-        let error = Readahead::new(Dying, Patience::Whole).read(&mut [0; 9]).unwrap_err();
+        let error = Readahead::new(Dying, Patience::Whole, Arc::new(AtomicU64::new(u64::MAX))).read(&mut [0; 9]).unwrap_err();
         assert_eq!(error.to_string(), "the thread that reads ahead has died");
     }
 }

@@ -65,6 +65,12 @@ pub trait Journal {
     /// The next of the log, which may be one of the `held` events.
     fn next<'a>(&'a mut self, held: &mut HeldEvents<'_>) -> Result<Input<'a>, Self::Error>;
 
+    /// Told once, when it is to stop: whether it has something left that was read and cannot be read again. If so,
+    /// [`Journal::next`] gives no more than that, and then [`Input::End`].
+    fn drain(&mut self) -> bool {
+        false
+    }
+
     /// Where to go on, seen from what [`Journal::next`] returned last.
     fn position(&mut self, place: Place) -> Vec<u8>;
 

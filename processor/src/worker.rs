@@ -101,7 +101,8 @@ impl<J: Journal> Worker<J> {
         Ok(Worker { journal, partition: Partition::load(store, settings.publish)?, settings })
     }
 
-    /// Works until the journal's end, or until `stop` is set: then the record at hand is finished and committed.
+    /// Works until the journal's end, or until `stop` is set: then the record at hand is finished and committed, and what
+    /// the journal cannot read again.
     /// Tells `progress` of every batch once it is committed.
     pub fn run(&mut self, stop: &AtomicBool, mut progress: impl FnMut(Progress)) -> Result<(), WorkerError<J::Error>> {
         let worked = Cycle::begin(self, &mut progress).work(stop);
@@ -143,7 +144,14 @@ impl<'w, J: Journal> Cycle<'w, J> {
         if self.worker.partition.machine.is_unfinished() {
             self.finish(Step::More)?;
         }
-        while !stop.load(Ordering::Relaxed) {
+        let mut is_draining = false;
+        loop {
+            if !is_draining && stop.load(Ordering::Relaxed) {
+                is_draining = self.worker.journal.drain();
+                if !is_draining {
+                    break;
+                }
+            }
             let Worker { journal, partition, .. } = &mut *self.worker;
             match journal.next(&mut HeldEvents(&mut partition.store)).map_err(WorkerError::Journal)? {
                 Input::Record { record, tick, bytes, held } => {

@@ -5,8 +5,9 @@
 //!   the configuration, which hold until the log has others. A pipe is one if it begins with one.
 //! - Files that are *followed* get ticks by the clock: `tick{t₀}` once the ends that were sampled after t₀ are passed.
 //!
-//! What cannot be read again (standard input, ticks by the clock) is first appended to `journal.jsonl` in the state
-//! directory and synced: that is the log, and replaying it gives the same alerts.
+//! What cannot be read again (standard input, pipes, ticks by the clock) is first appended to `journal.jsonl` in the state
+//! directory and synced: that is the log, and replaying it gives the same alerts. What has come through a pipe when the run is
+//! to stop is taken before it does.
 
 mod look;
 mod tail;
@@ -161,6 +162,8 @@ pub struct Replay {
     is_read: bool,
     /// The last tick has been given.
     is_finished: bool,
+    /// Only what cannot be read again is still read.
+    is_draining: bool,
     started: Timestamp,
     durability: Durability,
     journal: Option<JournalFile>,
@@ -204,6 +207,7 @@ impl Replay {
             has_held: true,
             is_read: false,
             is_finished: false,
+            is_draining: false,
             started: Timestamp::now(),
             durability: plan.durability,
             journal,
@@ -371,6 +375,10 @@ impl Journal for Replay {
     type Error = ReplayError;
 
     fn next<'a>(&'a mut self, held: &mut HeldEvents<'_>) -> Result<Input<'a>, ReplayError> {
+        if self.is_draining {
+            // It has been stopped, and is not complete: no tick.
+            return if self.is_read { Ok(Input::End) } else { self.read() };
+        }
         if self.journal.as_ref().is_some_and(JournalFile::has_tail) {
             return self.recover();
         }
@@ -384,6 +392,11 @@ impl Journal for Replay {
             return Ok(self.control(tick_record(through, None), Record::tick(through)));
         }
         if self.is_read { Ok(self.end()) } else { self.read() }
+    }
+
+    fn drain(&mut self) -> bool {
+        self.is_draining = self.files.drain();
+        self.is_draining
     }
 
     fn position(&mut self, place: Place) -> Vec<u8> {

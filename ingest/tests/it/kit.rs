@@ -18,7 +18,7 @@ pub fn arrived() -> Timestamp {
 /// Tracks everyone but the people of `ours.example`.
 pub fn options(format: Option<Format>) -> Options {
     let decoder = Decoder { identity: Identity::new(["ours.example".to_owned()]), ..Decoder::default() };
-    Options { format, follow: false, decoder }
+    Options { format, decoder, ..Options::default() }
 }
 
 /// An engagement of its own.

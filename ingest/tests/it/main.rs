@@ -9,4 +9,5 @@ mod framing;
 mod kafka;
 mod kit;
 mod resume;
+mod rotation;
 mod wrong;

@@ -1,0 +1,174 @@
+//! What happens to the paths that are followed, while they are, and between two runs.
+
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use super::beside::{Beside, Whereabouts, known_as, written};
+use super::watch::{LEFT, Open, There, Watch, is_passing};
+use super::{CLOCK_EVERY, Files, LOOK_EVERY, shorter};
+use crate::input::{Input, InputError};
+use crate::position::FilePosition;
+
+impl Files {
+    /// Opens a path to be followed: what earlier runs had not read of the files that had it, and the one that has it now.
+    pub(super) fn follow(&mut self, path: PathBuf) -> Result<(), InputError> {
+        let mut here = self.open_here(&path)?;
+        let name = here.as_ref().map(|input| input.path().to_owned()).or_else(|| known_as(&path));
+        let name = name.unwrap_or_else(|| path.clone());
+        let mut earlier = self.position.take(&name);
+        // What is surely the same comes before what only begins alike.
+        earlier.sort_by_key(|known| known.fingerprint.id != here.as_ref().map(Input::id));
+        let mut beside = Beside::new(&name, self.options.format);
+        let first = self.open.len();
+        let (mut is_here_known, mut last_written) = (false, None);
+        for known in earlier {
+            match beside.find(&known, here.as_ref())? {
+                Whereabouts::Here => {
+                    is_here_known = true;
+                    here = self.go_on(&path, here, &known)?;
+                    here.iter().for_each(|here| beside.take(here.id()));
+                }
+                Whereabouts::Beside(left) => {
+                    beside.take(left.id());
+                    last_written = last_written.max(written(left.given()));
+                    self.push_left(left, &path);
+                }
+                Whereabouts::Gone => self.tell_gone(&path, &known),
+            }
+        }
+        here.iter().for_each(|here| beside.take(here.id()));
+        // Its name has gone from hand to hand meanwhile.
+        let between = last_written.filter(|_| !is_here_known);
+        for left in between.map_or(Ok(Vec::new()), |last: SystemTime| beside.since(last))? {
+            self.push_left(left, &path);
+        }
+        let current = here.as_ref().map(Input::id);
+        match here {
+            Some(here) => self.push(here, None),
+            None => self.idle = 0,
+        }
+        self.current = first.min(self.open.len().saturating_sub(1));
+        self.watches.push(Watch { given: path, current, is_told: false });
+        Ok(())
+    }
+
+    /// Looks which files have the names now: when there is nothing else to do, and every now and then.
+    pub(super) fn look_if_time(&mut self) -> Result<(), InputError> {
+        if self.patience > 0 || self.watches.is_empty() {
+            self.patience = self.patience.saturating_sub(1);
+            return Ok(());
+        }
+        self.patience = CLOCK_EVERY;
+        if self.looked_at.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+            return Ok(());
+        }
+        self.looked_at = Some(Instant::now());
+        (0..self.watches.len()).try_for_each(|watch| self.look_at(watch))
+    }
+
+    /// A file that was cut is read from its beginning.
+    pub(super) fn begin_again(&mut self, input: &Input, (bytes, read): (u64, u64)) -> Result<(), InputError> {
+        self.position.forget(input.path(), input.id());
+        self.warn(format!(
+            "{} was cut to {bytes} bytes after {read} had been read: it is read from its beginning, and what was written to it just before was missed unless it had been read",
+            input.given().display()
+        ));
+        let watch = self.watches.iter().position(|watch| watch.current == Some(input.id()));
+        if let Some(watch) = watch {
+            self.watches[watch].current = None;
+            self.look_at(watch)?;
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, watch: usize) -> Result<(), InputError> {
+        let there = self.watches[watch].look()?;
+        if there == There::Same {
+            return Ok(());
+        }
+        let path = self.watches[watch].given.clone();
+        let before = self.watches[watch].current.take();
+        if let Some(left) = self.open.iter_mut().find(|open| Some(open.input.id()) == before && open.left.is_none()) {
+            left.left = Some((Instant::now(), left.input.read()));
+            tracing::info!("{} has been moved, deleted or replaced: what is still written to it is read", path.display());
+        }
+        let here = if there == There::Other { self.open_here(&path)? } else { None };
+        let Some(here) = here else {
+            if !std::mem::replace(&mut self.watches[watch].is_told, true) {
+                tracing::warn!("{} is not there, or may not be read: it is waited for", path.display());
+            }
+            return Ok(());
+        };
+        let id = here.id();
+        (self.watches[watch].current, self.watches[watch].is_told) = (Some(id), false);
+        if let Some(open) = self.open.iter_mut().find(|open| open.input.id() == id && open.left.is_some()) {
+            // It has got its name back.
+            open.left = None;
+            return Ok(());
+        }
+        // What was being read is read to its end first.
+        let (current, idle) = (self.current, self.idle);
+        let was_reading = !self.open.is_empty();
+        self.push(here, None);
+        if was_reading {
+            (self.current, self.idle) = (current, idle);
+        }
+        Ok(())
+    }
+
+    /// The file that has a name now, if there is one.
+    fn open_here(&self, path: &Path) -> Result<Option<Input>, InputError> {
+        match Input::open(path, self.options.format, true) {
+            Err(InputError::Open { source, .. }) if is_passing(source.kind()) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Goes on where an earlier run stopped; from the beginning, if that is no more.
+    fn go_on(
+        &mut self,
+        path: &Path,
+        here: Option<Input>,
+        known: &FilePosition,
+    ) -> Result<Option<Input>, InputError> {
+        let Some(mut here) = here else { return Ok(None) };
+        if here.skip_to(known)? {
+            return Ok(Some(here));
+        }
+        self.warn(shorter(path, known));
+        self.open_here(path)
+    }
+
+    fn push_left(&mut self, left: Input, path: &Path) {
+        let moved = left.given().display();
+        tracing::info!("{} has been moved to {moved}, which is read to its end first", path.display());
+        let read = left.read();
+        self.push(left, Some((Instant::now(), read)));
+    }
+
+    fn tell_gone(&mut self, path: &Path, known: &FilePosition) {
+        // Of a file that was read to its end, or of which nothing was, nothing is missing as far as anybody knows.
+        if known.finished.is_none() && known.offset > 0 {
+            self.warn(format!(
+                "{} is another file than the one of which an earlier run had read {} bytes, and that one is not beside it under another name: what was written to it since has not been read; if it was compressed or moved elsewhere, replay it once by its new name (what is known of it is not counted again)",
+                path.display(),
+                known.offset,
+            ));
+        }
+    }
+
+    /// Lets the current input, which has nothing more now, end if it has been left and is done with: it has not grown for
+    /// long, or is the oldest of too many.
+    pub(super) fn close_if_done(&mut self) {
+        let left = |open: &Open| open.left.is_some();
+        let is_oldest = self.open.iter().position(left) == Some(self.current);
+        let is_surplus = is_oldest && self.open.iter().filter(|open| left(open)).count() > LEFT;
+        let Some(Open { input, left: Some((since, before)), .. }) = self.open.get_mut(self.current) else { return };
+        if *before != input.read() {
+            (*since, *before) = (Instant::now(), input.read());
+        }
+        if is_surplus || since.elapsed() >= self.options.left_for {
+            input.close();
+        }
+    }
+}
