@@ -5,8 +5,9 @@
 //! goes on behind it.
 //!
 //! What is followed is a path (`tail -F`). Of the file that had it before, everything is read, then the file that has it now
-//! from its beginning; a file that was cut is read from its beginning again; one that is missing is waited for. Nothing is
-//! read twice, also by a later run: it finds the files again that were moved meanwhile.
+//! from its beginning; one that was cut is read from its beginning again, once what is left of it has been read in a copy
+//! beside it, if there is one; one that is missing is waited for. Nothing is read twice, also by a later run: it finds
+//! the files again that were moved or copied meanwhile.
 
 mod beside;
 mod rotation;
@@ -203,6 +204,7 @@ impl Files {
                     self.idle += 1;
                     self.current = (self.current + 1) % self.open.len();
                 }
+                Found::Cut => self.cut()?,
                 Found::End => self.close_current()?,
             }
         };
@@ -315,7 +317,8 @@ impl Files {
             // No path leads to it: a later run has nothing to look for.
             self.position.forget(input.path(), input.id());
         } else if let Some(cut) = input.cut() {
-            return self.begin_again(&input, cut);
+            self.tell_cut(&input, cut);
+            return self.begin_again(&input);
         } else if let Some(position) = input.position() {
             self.position.set(position);
         }
@@ -326,8 +329,11 @@ impl Files {
     }
 
     fn warn(&mut self, warning: String) {
-        // Whoever runs this says so in the end.
-        tracing::info!("{warning}");
+        // Whoever runs this says so in the end, which may be far.
+        match self.options.follow {
+            true => tracing::warn!("{warning}"),
+            false => tracing::info!("{warning}"),
+        }
         if self.warnings.len() < WARNINGS {
             self.warnings.push(warning);
         }

@@ -1,8 +1,7 @@
 //! One path → its records, in bounded memory, from the beginning or from where an earlier run stopped.
 //!
 //! A file that grows is one that is appended to. That it has been cut instead (emptied, and perhaps filled again) shows by
-//! its length or by its first bytes, at which it is looked whenever it has more after it had none: what stood in it and was
-//! not read is gone, and it ends where it was read to.
+//! its length or by its first bytes, at which it is looked whenever it has more after it had none.
 
 mod error;
 
@@ -33,6 +32,8 @@ pub enum Found {
     Wrong(Place, Fault, u64),
     /// No more for now.
     Pending,
+    /// It has been cut behind what was found before. It is to be closed: what is left is a line without its end.
+    Cut,
     /// No more.
     End,
 }
@@ -104,9 +105,14 @@ impl Input {
         })
     }
 
-    /// Opens to follow, under the name `path`, the file that had it before it was `moved` beside it.
-    pub(crate) fn open_as(moved: &Path, path: &Path, format: Option<Format>) -> Result<Input, InputError> {
-        let mut input = Input::open(moved, format.or(Format::of_path(path)), true)?;
+    /// Opens, under the name `path`, the file that had it before it was `moved` beside it.
+    pub(crate) fn open_as(
+        moved: &Path,
+        path: &Path,
+        format: Option<Format>,
+        follow: bool,
+    ) -> Result<Input, InputError> {
+        let mut input = Input::open(moved, format.or(Format::of_path(path)), follow)?;
         path.clone_into(&mut input.path);
         input.fingerprint = Some(Fingerprint::new(path.to_owned(), input.id, &input.head));
         Ok(input)
@@ -121,8 +127,8 @@ impl Input {
         if self.ended {
             return Ok(Found::End);
         }
-        if std::mem::take(&mut self.is_pending) && self.shape == Shape::Growing {
-            self.look()?;
+        if std::mem::take(&mut self.is_pending) && self.shape == Shape::Growing && self.is_cut()? {
+            return Ok(Found::Cut);
         }
         let framed = match self.seen.take().map_or_else(|| self.lines.next(blanks), Ok) {
             Ok(framed) => framed,
@@ -204,6 +210,11 @@ impl Input {
         matches!(self.shape, Shape::Growing | Shape::NamedPipe)
     }
 
+    /// Whether it is a file that is not compressed.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self.shape, Shape::Plain | Shape::Growing)
+    }
+
     /// Whether what was read cannot be read again.
     pub(crate) fn is_stream(&self) -> bool {
         self.shape.is_stream()
@@ -258,8 +269,7 @@ impl Input {
         if self.shape.is_stream() {
             return Ok(Some(self.waiting()));
         }
-        let bytes = self.metadata()?.len();
-        Ok((bytes >= self.lines.rest().0.end && self.cut_to.is_none()).then_some(bytes))
+        Ok(Some(self.metadata()?.len()).filter(|bytes| self.cut_to.is_none() && !self.is_shorter_or_other(*bytes)))
     }
 
     /// Where a stream would end if nobody wrote any more.
@@ -272,8 +282,7 @@ impl Input {
     pub fn position(&mut self) -> Option<FilePosition> {
         self.fingerprint.as_ref()?;
         if self.shape == Shape::Growing {
-            // If it has been cut, what is known is what was read.
-            self.knows_head();
+            self.learn_head();
         }
         Some(FilePosition {
             fingerprint: self.fingerprint.clone()?,
@@ -388,29 +397,35 @@ impl Input {
     }
 
     /// Looks whether a file that grows has been cut, before more of it is read.
-    fn look(&mut self) -> Result<(), InputError> {
-        let (bytes, read) = (self.metadata()?.len(), self.lines.rest().0.end);
-        if bytes < read || (bytes > read && !self.knows_head()) {
-            self.cut_to = Some(bytes);
-            self.close();
+    fn is_cut(&mut self) -> Result<bool, InputError> {
+        if self.cut_to.is_none() && !self.is_closing() {
+            let bytes = self.metadata()?.len();
+            self.cut_to = Some(bytes).filter(|bytes| self.is_shorter_or_other(*bytes));
+            self.learn_head();
         }
-        Ok(())
+        Ok(self.cut_to.is_some() && !self.is_closing())
     }
 
-    /// Whether the first bytes are what they were; more of them are known then. What cannot be read has not changed.
-    fn knows_head(&mut self) -> bool {
-        if let Ok(head) = self.first_bytes() {
-            if !head.starts_with(&self.head) {
-                return false;
-            }
-            if head.len() > self.head.len()
-                && let Some(fingerprint) = &mut self.fingerprint
-            {
-                *fingerprint = Fingerprint::new(std::mem::take(&mut fingerprint.path), self.id, &head);
-                self.head = head;
-            }
+    /// Whether a file that has so many bytes now cannot be what was read of it, or begins otherwise if it has more.
+    fn is_shorter_or_other(&self, bytes: u64) -> bool {
+        let read = self.lines.rest().0.end;
+        // What cannot be read has not changed.
+        let begins = || self.first_bytes().map_or(true, |head| head.starts_with(&self.head));
+        bytes < read || (bytes > read && self.shape == Shape::Growing && !begins())
+    }
+
+    /// Knows the file by more of its first bytes, if it has more now.
+    fn learn_head(&mut self) {
+        if self.head.len() < HEAD_BYTES
+            && self.cut_to.is_none()
+            && let Ok(head) = self.first_bytes()
+            && head.len() > self.head.len()
+            && head.starts_with(&self.head)
+            && let Some(fingerprint) = &mut self.fingerprint
+        {
+            *fingerprint = Fingerprint::new(std::mem::take(&mut fingerprint.path), self.id, &head);
+            self.head = head;
         }
-        true
     }
 
     fn metadata(&self) -> Result<Metadata, InputError> {

@@ -50,7 +50,7 @@ impl<'a> Beside<'a> {
             return Ok(Whereabouts::Here);
         }
         let is_same = |entry: &DirEntry| id.is_some_and(|id| id.inode == entry.ino());
-        if let Some(moved) = self.first(known, is_same, |found| Some(found) == id)? {
+        if let Some(moved) = self.first(known, true, is_same, |found| Some(found) == id)? {
             return Ok(Whereabouts::Beside(moved));
         }
         if known.fingerprint.head_bytes() == 0 {
@@ -60,9 +60,12 @@ impl<'a> Beside<'a> {
         if here.is_some() {
             return Ok(Whereabouts::Here);
         }
-        let is_called_after = |entry: &DirEntry| self.is_called_after(entry);
-        let copy = self.first(known, is_called_after, |_| true)?;
-        Ok(copy.map_or(Whereabouts::Gone, Whereabouts::Beside))
+        Ok(self.copy(known)?.map_or(Whereabouts::Gone, Whereabouts::Beside))
+    }
+
+    /// Finds a copy of the file that had been read to `known`. Nobody writes to a copy: it is not followed.
+    pub(super) fn copy(&self, known: &FilePosition) -> Result<Option<Input>, InputError> {
+        self.first(known, false, |entry| self.is_called_after(entry), |_| true)
     }
 
     /// The files that had the path after `last` had been written to the last time, the oldest first.
@@ -72,7 +75,7 @@ impl<'a> Beside<'a> {
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
             if let Ok(modified) = modified
                 && modified >= last
-                && let Some(input) = self.open(&entry.path(), |id| !self.taken.contains(&id))?
+                && let Some(input) = self.open(&entry.path(), true, |id| !self.taken.contains(&id))?
             {
                 found.push((modified, entry.path(), input));
             }
@@ -85,11 +88,12 @@ impl<'a> Beside<'a> {
     fn first(
         &self,
         known: &FilePosition,
+        follow: bool,
         may_be: impl Fn(&DirEntry) -> bool,
         is: impl Fn(FileId) -> bool,
     ) -> Result<Option<Input>, InputError> {
         for entry in self.entries().filter(may_be) {
-            let found = self.open(&entry.path(), |id| is(id) && !self.taken.contains(&id))?;
+            let found = self.open(&entry.path(), follow, |id| is(id) && !self.taken.contains(&id))?;
             if let Some(mut found) = found.filter(|found| found.continues(known))
                 && found.skip_to(known)?
             {
@@ -100,14 +104,14 @@ impl<'a> Beside<'a> {
     }
 
     /// A file of text, if it is one; what cannot be opened is none.
-    fn open(&self, path: &Path, is: impl Fn(FileId) -> bool) -> Result<Option<Input>, InputError> {
+    fn open(&self, path: &Path, follow: bool, is: impl Fn(FileId) -> bool) -> Result<Option<Input>, InputError> {
         match path.metadata() {
             Ok(metadata) if metadata.is_file() && is(FileId::of(&metadata)) => {}
             _ => return Ok(None),
         }
-        match Input::open_as(path, self.path, self.format) {
+        match Input::open_as(path, self.path, self.format, follow) {
             Err(InputError::Open { .. } | InputError::Foreign { .. }) => Ok(None),
-            opened => Ok(Some(opened?).filter(Input::is_watched)),
+            opened => Ok(Some(opened?).filter(Input::is_text)),
         }
     }
 

@@ -66,13 +66,37 @@ impl Files {
         (0..self.watches.len()).try_for_each(|watch| self.look_at(watch))
     }
 
-    /// A file that was cut is read from its beginning.
-    pub(super) fn begin_again(&mut self, input: &Input, (bytes, read): (u64, u64)) -> Result<(), InputError> {
-        self.position.forget(input.path(), input.id());
+    /// The current input has been cut. What is left of it stands in its copy, if somebody has made one; else it has ended.
+    pub(super) fn cut(&mut self) -> Result<(), InputError> {
+        let open = &mut self.open[self.current];
+        let known = open.input.position().filter(|_| open.left.is_none());
+        let copy = known.map_or(Ok(None), |known| {
+            let mut beside = Beside::new(&known.fingerprint.path, self.options.format);
+            self.open.iter().for_each(|open| beside.take(open.input.id()));
+            beside.copy(&known)
+        })?;
+        let open = &mut self.open[self.current];
+        let Some(copy) = copy else {
+            open.input.close();
+            return Ok(());
+        };
+        tracing::info!("{} was cut: its rest is read from {}", open.input.given().display(), copy.given().display());
+        // Where the file would have ended, its copy does: whoever waits for that end waits on.
+        open.left = Some((Instant::now(), copy.read()));
+        let cut = std::mem::replace(&mut open.input, copy);
+        self.begin_again(&cut)
+    }
+
+    pub(super) fn tell_cut(&mut self, input: &Input, (bytes, read): (u64, u64)) {
         self.warn(format!(
-            "{} was cut to {bytes} bytes after {read} had been read: it is read from its beginning, and what was written to it just before was missed unless it had been read",
+            "{} was cut to {bytes} bytes after {read} had been read, and there is no copy beside it: it is read from its beginning, and what had been written to it behind that place is missed",
             input.given().display()
         ));
+    }
+
+    /// A file that was cut is read from its beginning.
+    pub(super) fn begin_again(&mut self, input: &Input) -> Result<(), InputError> {
+        self.position.forget(input.path(), input.id());
         let watch = self.watches.iter().position(|watch| watch.current == Some(input.id()));
         if let Some(watch) = watch {
             self.watches[watch].current = None;

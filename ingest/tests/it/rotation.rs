@@ -44,6 +44,10 @@ impl Place {
 
     fn copy_and_cut(&self, to: &str) {
         fs::copy(self.path(NAME), self.path(to)).unwrap();
+        self.cut();
+    }
+
+    fn cut(&self) {
         File::options().write(true).open(self.path(NAME)).unwrap().set_len(0).unwrap();
     }
 
@@ -190,15 +194,35 @@ fn a_file_that_is_cut_is_read_from_its_beginning() {
     for again in [events(5, 6), events(5, 60)] {
         let mut place = Place::with(&format!("{}{start}", events(0, 3)));
         assert_eq!(place.read(), ids(0, 3));
-        place.copy_and_cut("events.jsonl.1");
+        place.cut();
         place.append(NAME, &again);
         let found = place.read();
         assert!(found[0].starts_with("dead letter, line 4 "), "the rest of the line never came: {found:?}");
         assert_eq!(found[1..], ids(5, 5 + again.lines().count()));
         let warnings = place.warnings();
         let (bytes, read) = (again.len(), events(0, 3).len() + start.len());
-        let expect = format!("events.jsonl was cut to {bytes} bytes after {read} had been read: it is read from its beginning");
+        let expect = format!("events.jsonl was cut to {bytes} bytes after {read} had been read, and there is no copy");
         assert!(warnings.starts_with(&expect), "{warnings}");
+        assert!(place.read().is_empty());
+    }
+}
+
+#[test]
+fn what_is_left_of_a_file_that_is_cut_is_read_in_its_copy() {
+    let line = event("e3");
+    let (start, rest) = line.split_at(50);
+    for again in [events(6, 7), events(6, 60)] {
+        let mut place = Place::with(&format!("{}{start}", events(0, 3)));
+        assert_eq!(place.read(), ids(0, 3));
+        let ends = place.files().sample_ends().unwrap().unwrap();
+        place.append(NAME, format!("{rest}\n{}", events(4, 6)));
+        place.copy_and_cut("events.jsonl.1");
+        place.append(NAME, &again);
+        assert_eq!(place.files().sample_ends().unwrap(), None, "a file that is cut has no end");
+        assert_eq!(told(&place.files().next(arrived()).unwrap()), "e3");
+        assert!(place.files().has_passed(&ends));
+        assert_eq!(place.read(), ids(4, 6 + again.lines().count()));
+        assert_eq!(place.warnings(), "");
         assert!(place.read().is_empty());
     }
 }
