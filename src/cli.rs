@@ -90,7 +90,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct ReplayArgs {
-    /// .jsonl or .csv, either .gz or .zst, or - for standard input
+    /// .jsonl or .csv, either .gz or .zst, a pipe, or - for standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// canonical (JSON Lines) or csv; without it each file's name tells
@@ -108,7 +108,8 @@ struct ReplayArgs {
     /// The configuration; without it the built-in rules
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Wait for more at the ends of the files, and let time pass by the clock
+    /// Wait for more at the ends of the files, also when they are rotated, and for the next writers of pipes; let time pass
+    /// by the clock
     #[arg(long)]
     follow: bool,
     /// Print one JSON object instead of a report for people

@@ -8,25 +8,34 @@ mod outbox;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use prometheus::Registry;
 use touchline_processor::{Journal, Memory, Outbox, Progress, Settings, Store, Worker};
 use touchline_sink::{Cursor, Dispatcher, End, Metrics, Outcome, Route};
+use tracing::warn;
 
+use crate::config::SinkKind;
 use crate::sinks::SinkPlan;
 use outbox::OutboxFeed;
 
 /// How long sinks may take to deliver what is left once nothing more is published. The file sink writes its sorted files
 /// then, which takes minutes for hundreds of millions of facts.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3_600);
+/// How long a run that is stopped waits for receivers and databases, if a later run can go on there: they may be away for
+/// days, and whoever stops it does not want to wait.
+const LEAVE_AFTER: Duration = Duration::from_secs(5);
+/// How often it is looked whom there is to wait for.
+const POLL: Duration = Duration::from_millis(100);
 
 /// The stages, ready to run.
 pub struct Pipeline<J> {
     worker: Worker<J>,
     outbox: Outbox,
     dispatcher: Dispatcher,
+    /// Sinks that may be left before all is delivered, because the next run delivers it.
+    may_wait: Vec<String>,
 }
 
 impl<J: Journal> Pipeline<J> {
@@ -49,7 +58,9 @@ impl<J: Journal> Pipeline<J> {
         let metrics = Metrics::new(registry)?;
         let dispatcher = Dispatcher::start(routes, &metrics).context("the threads of the sinks cannot be started")?;
         let worker = Worker::new(journal, store, settings).context("the state cannot be read")?;
-        Ok(Pipeline { worker, outbox, dispatcher })
+        let may_wait = |plan: &&SinkPlan| !plan.replaces && !matches!(plan.kind, SinkKind::File(_));
+        let may_wait = sinks.iter().filter(may_wait).map(|plan| plan.name.clone()).collect();
+        Ok(Pipeline { worker, outbox, dispatcher, may_wait })
     }
 
     /// Works until the journal's end, until told to stop, or until no sink is left; then lets every sink deliver what is
@@ -64,10 +75,30 @@ impl<J: Journal> Pipeline<J> {
                 stop.store(true, Ordering::Relaxed);
             }
         });
-        let outcomes = self.dispatcher.finish(DRAIN_WITHIN);
+        let is_stopped = stop.load(Ordering::Relaxed);
+        drain(&mut self.dispatcher, if is_stopped { &self.may_wait } else { &[] });
+        let outcomes = self.dispatcher.finish(Duration::ZERO);
         worked?;
-        outcomes.into_iter().try_for_each(delivered)?;
+        outcomes.into_iter().try_for_each(|outcome| match outcome.end {
+            End::Abandoned if is_stopped && self.may_wait.contains(&outcome.sink) => {
+                warn!(sink = outcome.sink, "left before everything was delivered; the same command goes on there");
+                Ok(())
+            }
+            _ => delivered(outcome),
+        })?;
         Ok(self.worker.into_parts())
+    }
+}
+
+/// Lets every sink deliver what is left; those that may wait for the next run have not as long.
+fn drain(dispatcher: &mut Dispatcher, may_wait: &[String]) {
+    let begun = Instant::now();
+    dispatcher.drain();
+    while !dispatcher.wait(POLL) && begun.elapsed() < DRAIN_WITHIN {
+        let mut at_work = dispatcher.progress().filter(|(_, progress)| !progress.borrow().ended);
+        if begun.elapsed() >= LEAVE_AFTER && at_work.all(|(name, _)| may_wait.iter().any(|sink| sink == name)) {
+            break;
+        }
     }
 }
 
@@ -82,7 +113,7 @@ fn trim(outbox: &Outbox, dispatcher: &Dispatcher) {
     let trimmed = acknowledged.min().map_or(Ok(()), |sequence| outbox.trim(sequence));
     if let Err(error) = trimmed {
         // What is not trimmed now is trimmed later.
-        tracing::warn!(%error, "the outbox could not be trimmed");
+        warn!(%error, "the outbox could not be trimmed");
     }
 }
 

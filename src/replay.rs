@@ -17,6 +17,7 @@ use touchline_core::step::Machine;
 use touchline_ingest::identity::Identity;
 use touchline_ingest::{Counts, Decoder, Format, Zones};
 use touchline_processor::{Durability, MEMORY_MIN, Memory, Progress, Settings, Store, StoreError};
+use touchline_sink::postgres::PostgresError;
 
 use crate::cli::Usage;
 use crate::config::{Config, SinkKind};
@@ -99,7 +100,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
             report::counted(done.opened, "lapse", "lapses")
         ));
     });
-    let (journal, mut store) = ran.map_err(journal::as_usage)?;
+    let (journal, mut store) = ran.map_err(|error| with_advice(journal::as_usage(error), &options))?;
     bar.finish_and_clear();
     let summary = Summary {
         done,
@@ -118,6 +119,19 @@ pub fn run(options: Options) -> Result<ExitCode> {
     out.flush()?;
     drop((journal, store, scratch));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the sink cannot know: why its schema is of another state than this run's.
+fn with_advice(error: anyhow::Error, options: &Options) -> anyhow::Error {
+    let is_other = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(PostgresError::OtherFeed { .. }))
+    };
+    if options.state.is_none() && error.chain().any(is_other) {
+        return error.context(
+            "without --state every run is a state of its own: to fill the same tables again and again, give --state DIR",
+        );
+    }
+    error
 }
 
 /// A directory of ours may not exist yet, but nothing else may have its name.

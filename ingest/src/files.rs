@@ -283,7 +283,11 @@ impl Files {
             Err(InputError::Open { source, .. }) if self.options.follow && is_passing(source.kind()) => None,
             opened => Some(opened?),
         };
-        let Some(mut input) = input.filter(|input| !input.is_watched()) else { return self.follow(path) };
+        let mut input = match input {
+            Some(input) if !input.is_watched() => input,
+            // A pipe must not be opened twice: what is written meanwhile would be lost.
+            here => return self.follow(path, here),
+        };
         let known = input.find(&self.position).cloned();
         if let Some(known) = known {
             if input.is_finished(&known) {

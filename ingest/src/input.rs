@@ -286,6 +286,7 @@ impl Input {
         }
         Some(FilePosition {
             fingerprint: self.fingerprint.clone()?,
+            modified: self.file.metadata().and_then(|metadata| metadata.modified()).ok(),
             offset: self.offset(),
             line: self.seen.and_then(Framed::place).map_or(self.lines.line(), |place| place.line),
             unterminated: self.lines.unterminated().map(|place| (place.start, place.line)),

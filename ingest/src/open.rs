@@ -421,7 +421,8 @@ mod tests {
                 std::panic::resume_unwind(Box::new("dead"))
             }
         }
-        let error = Readahead::new(Dying, Patience::Whole, Arc::new(AtomicU64::new(u64::MAX))).read(&mut [0; 9]).unwrap_err();
+        let error =
+            Readahead::new(Dying, Patience::Whole, Arc::new(AtomicU64::new(u64::MAX))).read(&mut [0; 9]).unwrap_err();
         assert_eq!(error.to_string(), "the thread that reads ahead has died");
     }
 }

@@ -10,6 +10,7 @@ use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
@@ -20,7 +21,7 @@ pub const HEAD_BYTES: usize = 4096;
 pub const FILES: usize = 4096;
 /// The version of the encoding.
 const VERSION: u8 = 2;
-/// The one before, which had no [`FileId`].
+/// The one before, which had no [`FileId`] and no [`FilePosition::modified`].
 const WITHOUT_ID: u8 = 1;
 const HASH_BYTES: usize = 32;
 
@@ -75,6 +76,8 @@ impl Fingerprint {
 pub struct FilePosition {
     /// Which file.
     pub fingerprint: Fingerprint,
+    /// When it had been written to last.
+    pub modified: Option<SystemTime>,
     /// Where the next record starts, after decompression.
     pub offset: u64,
     /// On which line.
@@ -148,6 +151,9 @@ impl FilesPosition {
             let id = file.fingerprint.id.unwrap_or(FileId { device: 0, inode: 0 });
             out.extend_from_slice(&id.device.to_be_bytes());
             out.extend_from_slice(&id.inode.to_be_bytes());
+            let modified = file.modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let nanoseconds = modified.and_then(|since| u64::try_from(since.as_nanos()).ok());
+            out.extend_from_slice(&nanoseconds.unwrap_or(0).to_be_bytes());
             out.extend_from_slice(&file.fingerprint.head_bytes.to_be_bytes());
             out.extend_from_slice(&file.fingerprint.head);
             out.extend_from_slice(&file.offset.to_be_bytes());
@@ -182,9 +188,10 @@ fn file(rest: &mut &[u8], has_id: bool) -> Option<FilePosition> {
     let (path, after) = rest.split_at_checked(path_bytes as usize)?;
     *rest = after;
     let path = PathBuf::from(OsStr::from_bytes(path));
-    let mut id = None;
+    let (mut id, mut modified) = (None, None);
     if has_id {
-        let [device, inode] = [take(rest)?, take(rest)?].map(u64::from_be_bytes);
+        let [device, inode, nanoseconds] = [take(rest)?, take(rest)?, take(rest)?].map(u64::from_be_bytes);
+        modified = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds)).filter(|_| nanoseconds > 0);
         // No file has the number 0.
         id = Some(FileId { device, inode }).filter(|_| inode > 0);
     }
@@ -196,6 +203,7 @@ fn file(rest: &mut &[u8], has_id: bool) -> Option<FilePosition> {
     let finished = number()?;
     Some(FilePosition {
         fingerprint,
+        modified,
         offset,
         line,
         unterminated: (start != u64::MAX).then_some((start, start_line)),

@@ -10,13 +10,13 @@ use crate::outputs::check_alerts;
 const COMMAND: &str = "replay h.jsonl --follow --state state --out out --json";
 
 /// So many months ago, whatever day it is.
-fn ago(months: i64) -> String {
+pub fn ago(months: i64) -> String {
     let now = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
     now.checked_sub(months.months()).unwrap().timestamp().to_string()
 }
 
 /// Lines of a file that may not be there yet.
-fn count(place: &Place, file: &str, word: &str) -> usize {
+pub fn count(place: &Place, file: &str, word: &str) -> usize {
     if place.exists(file) { place.read(file).lines().filter(|line| line.contains(word)).count() } else { 0 }
 }
 
@@ -146,26 +146,6 @@ fn a_source_that_is_late_holds_the_clock_back() {
     let late = Timestamp::now().as_second() - through.as_second();
     assert!((60 * 86_400..61 * 86_400).contains(&late), "{json}");
     assert_eq!(json["alerts"], 0, "whoever has engaged since may not have been heard of yet");
-}
-
-/// Something happens to a file that is followed, with which nobody can go on.
-#[track_caller]
-fn check_broken(harm: impl FnOnce(&Place), words: &[&str]) {
-    let place = Place::with(&[("h.jsonl", text(&[engagement("1", &ago(4), "ann")]))]);
-    let mut run = place.start(COMMAND);
-    run.until("an alert", || count(&place, "out/alerts.jsonl", "opened") > 0);
-    harm(&place);
-    run.ended().refused(70, words);
-    assert_eq!(opened(&place), 1, "what was told is there");
-}
-
-#[test]
-fn a_file_that_is_cut_or_replaced_is_an_error() {
-    let cut =
-        |place: &Place| std::fs::File::options().write(true).open(place.path("h.jsonl")).unwrap().set_len(1).unwrap();
-    check_broken(cut, &["was cut to 1 bytes while it was followed"]);
-    let moved = |place: &Place| std::fs::rename(place.path("h.jsonl"), place.path("old.jsonl")).unwrap();
-    check_broken(moved, &["was moved, deleted or replaced while it was followed"]);
 }
 
 #[test]

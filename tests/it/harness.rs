@@ -88,6 +88,20 @@ impl Place {
         names.into_iter().find(|path| path.to_string_lossy().ends_with(ending)).unwrap()
     }
 
+    /// Makes a pipe with a name.
+    pub fn pipe(&self, name: &str) {
+        let made = Command::new("mkfifo").arg(self.path(name)).status().unwrap();
+        assert!(made.success());
+    }
+
+    /// Writes into a pipe from its opening to its closing, as a program of its own does; somebody must read it.
+    pub fn feed(&self, pipe: &str, contents: impl Into<Vec<u8>>) {
+        let (path, contents) = (self.path(pipe), contents.into());
+        let writer = std::thread::spawn(move || fs::write(path, contents));
+        until(&format!("a reader of {pipe}"), || writer.is_finished());
+        writer.join().unwrap().unwrap();
+    }
+
     /// Runs a command to its end. Words are separated by spaces; those before it that say `NAME=VALUE` are its environment;
     /// `< FILE` is its standard input, which else is empty.
     pub fn run(&self, line: &str) -> Ran {

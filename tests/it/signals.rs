@@ -50,10 +50,11 @@ fn a_run_without_a_state_says_what_it_has_and_leaves_none() {
     drop(pipe);
 }
 
-/// A pipe into which nobody writes, and which nobody closes.
+/// A pipe into which nobody writes, and which nobody closes, or which nobody has opened yet.
 #[track_caller]
 fn check_silent(command: &str) {
     let place = Place::new();
+    place.pipe("pipe");
     let mut run = place.start(&format!("{command} < |"));
     let pipe = run.child.stdin.take().unwrap();
     run.until("its start", || place.exists("out/.index"));
@@ -68,6 +69,9 @@ fn a_silent_pipe_holds_nobody() {
     check_silent("replay - --out out --json");
     check_silent("replay - --out out --json --state state");
     check_silent("replay - --out out --json --follow");
+    check_silent("replay pipe --out out --json");
+    check_silent("replay pipe --out out --json --state state");
+    check_silent("replay pipe --out out --json --follow");
 }
 
 #[test]

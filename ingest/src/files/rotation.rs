@@ -10,9 +10,9 @@ use crate::input::{Input, InputError};
 use crate::position::FilePosition;
 
 impl Files {
-    /// Opens a path to be followed: what earlier runs had not read of the files that had it, and the one that has it now.
-    pub(super) fn follow(&mut self, path: PathBuf) -> Result<(), InputError> {
-        let mut here = self.open_here(&path)?;
+    /// Opens a path to be followed: what earlier runs had not read of the files that had it, and the one that has it now,
+    /// which is `here`.
+    pub(super) fn follow(&mut self, path: PathBuf, mut here: Option<Input>) -> Result<(), InputError> {
         let name = here.as_ref().map(|input| input.path().to_owned()).or_else(|| known_as(&path));
         let name = name.unwrap_or_else(|| path.clone());
         let mut earlier = self.position.take(&name);
@@ -24,7 +24,9 @@ impl Files {
         for known in earlier {
             match beside.find(&known, here.as_ref())? {
                 Whereabouts::Here => {
-                    is_here_known = true;
+                    // One that was empty may have been filled and cut since.
+                    is_here_known = known.fingerprint.head_bytes() > 0;
+                    last_written = last_written.max(known.modified);
                     here = self.go_on(&path, here, &known)?;
                     here.iter().for_each(|here| beside.take(here.id()));
                 }
@@ -83,7 +85,13 @@ impl Files {
         tracing::info!("{} was cut: its rest is read from {}", open.input.given().display(), copy.given().display());
         // Where the file would have ended, its copy does: whoever waits for that end waits on.
         open.left = Some((Instant::now(), copy.read()));
+        let last = written(copy.given());
         let cut = std::mem::replace(&mut open.input, copy);
+        let current = self.current;
+        if let Some(last) = last {
+            self.read_between(cut.given(), cut.path(), last)?;
+        }
+        self.current = current;
         self.begin_again(&cut)
     }
 
@@ -112,11 +120,22 @@ impl Files {
         }
         let path = self.watches[watch].given.clone();
         let before = self.watches[watch].current.take();
+        let mut last = None;
         if let Some(left) = self.open.iter_mut().find(|open| Some(open.input.id()) == before && open.left.is_none()) {
             left.left = Some((Instant::now(), left.input.read()));
-            tracing::info!("{} has been moved, deleted or replaced: what is still written to it is read", path.display());
+            last = left.input.position().and_then(|left| Some((left.fingerprint.path, left.modified?)));
+            tracing::info!(
+                "{} has been moved, deleted or replaced: what is still written to it is read",
+                path.display()
+            );
         }
         let here = if there == There::Other { self.open_here(&path)? } else { None };
+        // What was being read is read to its end first.
+        let (current, was_reading) = (self.current, !self.open.is_empty());
+        if let Some((name, last)) = last {
+            self.read_between(&path, &name, last)?;
+        }
+        self.current = current;
         let Some(here) = here else {
             if !std::mem::replace(&mut self.watches[watch].is_told, true) {
                 tracing::warn!("{} is not there, or may not be read: it is waited for", path.display());
@@ -130,12 +149,19 @@ impl Files {
             open.left = None;
             return Ok(());
         }
-        // What was being read is read to its end first.
-        let (current, idle) = (self.current, self.idle);
-        let was_reading = !self.open.is_empty();
         self.push(here, None);
         if was_reading {
-            (self.current, self.idle) = (current, idle);
+            self.current = current;
+        }
+        Ok(())
+    }
+
+    /// Reads the files that have had a name since one was written to `last`, and lost it again before anybody looked.
+    fn read_between(&mut self, path: &Path, name: &Path, last: SystemTime) -> Result<(), InputError> {
+        let mut beside = Beside::new(name, self.options.format);
+        self.open.iter().for_each(|open| beside.take(open.input.id()));
+        for left in beside.since(last)? {
+            self.push_left(left, path);
         }
         Ok(())
     }
@@ -149,12 +175,7 @@ impl Files {
     }
 
     /// Goes on where an earlier run stopped; from the beginning, if that is no more.
-    fn go_on(
-        &mut self,
-        path: &Path,
-        here: Option<Input>,
-        known: &FilePosition,
-    ) -> Result<Option<Input>, InputError> {
+    fn go_on(&mut self, path: &Path, here: Option<Input>, known: &FilePosition) -> Result<Option<Input>, InputError> {
         let Some(mut here) = here else { return Ok(None) };
         if here.skip_to(known)? {
             return Ok(Some(here));
