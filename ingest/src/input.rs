@@ -1,7 +1,7 @@
 //! One path → its records, in bounded memory, from the beginning or from where an earlier run stopped.
 //!
 //! A file that grows is one that is appended to. That it has been cut instead (emptied, and perhaps filled again) shows by
-//! its length or by its first bytes, at which it is looked whenever it has more after it had none.
+//! its length or by its first bytes, at which it is looked before more of it is read after there was none.
 
 mod error;
 
@@ -407,12 +407,12 @@ impl Input {
         Ok(self.cut_to.is_some() && !self.is_closing())
     }
 
-    /// Whether a file that has so many bytes now cannot be what was read of it, or begins otherwise if it has more.
+    /// Whether a file that has so many bytes now cannot be what was read of it, or begins otherwise.
     fn is_shorter_or_other(&self, bytes: u64) -> bool {
         let read = self.lines.rest().0.end;
         // What cannot be read has not changed.
         let begins = || self.first_bytes().map_or(true, |head| head.starts_with(&self.head));
-        bytes < read || (bytes > read && self.shape == Shape::Growing && !begins())
+        bytes < read || (self.shape == Shape::Growing && !begins())
     }
 
     /// Knows the file by more of its first bytes, if it has more now.

@@ -279,13 +279,15 @@ fn a_file_that_was_lost_between_two_runs_is_told_of() {
     let lines = events(&mut Dice(95), 20);
     append(&place, &lines[..10]);
     let mut run = place.start(COMMAND);
-    run.until("the first", || is_read(&place, &lines[..10]));
+    run.until("the first, and a tick", || is_read(&place, &lines[..10]) && ticks(&place) > 0);
     run.signal("TERM");
     run.ended().ok();
     fs::remove_file(place.path("h.jsonl")).unwrap();
     append(&place, &lines[10..]);
     let mut run = place.start(COMMAND);
     run.until("the others", || is_read(&place, &lines[10..]));
+    let before = ticks(&place);
+    run.until("a tick behind them", || ticks(&place) > before);
     run.signal("TERM");
     let ran = run.ended().ok();
     let told = ran.json()["warnings"][0].as_str().unwrap().to_owned();

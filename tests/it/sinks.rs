@@ -119,7 +119,11 @@ fn alerts_and_rows_arrive_and_nothing_comes_twice_after_a_crash() {
         std::thread::sleep(Duration::from_millis(dice.below(200)));
         assert!(run.kill());
     }
+    let ticks = || count(&corridor.place, "state/journal.jsonl", r#""kind":"tick""#);
+    let before = ticks();
     let mut run = corridor.place.start(COMMAND);
+    // What is left to deliver may be nothing: it is at work once its clock is.
+    run.until("a tick", || ticks() > before);
     corridor.until_delivered(&mut run, lines.len());
     run.until("the last message", || {
         let taken = corridor.receiver.taken();

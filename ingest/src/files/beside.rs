@@ -18,7 +18,7 @@ pub(super) enum Whereabouts {
     /// It has the path's name, still or again.
     Here,
     /// It goes on here.
-    Beside(Input),
+    Beside(Box<Input>),
     /// Nowhere; or compressed, or it had been empty.
     Gone,
 }
@@ -51,7 +51,7 @@ impl<'a> Beside<'a> {
         }
         let is_same = |entry: &DirEntry| id.is_some_and(|id| id.inode == entry.ino());
         if let Some(moved) = self.first(known, true, is_same, |found| Some(found) == id)? {
-            return Ok(Whereabouts::Beside(moved));
+            return Ok(Whereabouts::Beside(Box::new(moved)));
         }
         if known.fingerprint.head_bytes() == 0 {
             // Every file begins as an empty one does.
@@ -60,7 +60,7 @@ impl<'a> Beside<'a> {
         if here.is_some() {
             return Ok(Whereabouts::Here);
         }
-        Ok(self.copy(known)?.map_or(Whereabouts::Gone, Whereabouts::Beside))
+        Ok(self.copy(known)?.map_or(Whereabouts::Gone, |copy| Whereabouts::Beside(Box::new(copy))))
     }
 
     /// Finds a copy of the file that had been read to `known`. Nobody writes to a copy: it is not followed.
@@ -152,5 +152,5 @@ pub(super) fn written(path: &Path) -> Option<SystemTime> {
 pub(super) fn known_as(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Some(path.canonicalize().ok().or(dir.canonicalize().ok().map(|dir| dir.join(name)))?)
+    path.canonicalize().ok().or_else(|| dir.canonicalize().ok().map(|dir| dir.join(name)))
 }

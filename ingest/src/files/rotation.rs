@@ -33,7 +33,7 @@ impl Files {
                 Whereabouts::Beside(left) => {
                     beside.take(left.id());
                     last_written = last_written.max(written(left.given()));
-                    self.push_left(left, &path);
+                    self.push_left(*left, &path);
                 }
                 Whereabouts::Gone => self.tell_gone(&path, &known),
             }
