@@ -76,6 +76,9 @@ struct Term {
     /// What `progress` knows to have ticked.
     noted: Option<Timestamp>,
     partitions: Vec<Partition>,
+    /// It is over, because the group was not heard of; until it is, nobody else may have taken over, and the clock is seen
+    /// to fall behind.
+    is_lost: bool,
 }
 
 /// What the term waits for.
@@ -120,6 +123,10 @@ impl Office<'_> {
     fn follow(&self, change: Rebalance, term: &mut Option<Term>) -> Result<(), Failure> {
         match change {
             Rebalance::Assigned(mut partitions) => {
+                if term.as_ref().is_some_and(|term| term.is_lost) {
+                    *term = None;
+                    self.metrics.does_not_tick();
+                }
                 partitions.set_all_offsets(Offset::Beginning).map_err(Failure::Read)?;
                 self.consumer.incremental_assign(&partitions).map_err(Failure::Read)?;
                 if partitions.count() > 0 {
@@ -128,11 +135,21 @@ impl Office<'_> {
                 }
             }
             Rebalance::Revoked(partitions) => {
+                let is_lost = self.consumer.assignment_lost();
                 self.consumer.incremental_unassign(&partitions).map_err(Failure::Read)?;
-                if partitions.count() > 0 {
-                    info!("this process is not the ticker any more");
-                    *term = None;
-                    self.metrics.does_not_tick();
+                if partitions.count() == 0 {
+                    return Ok(());
+                }
+                match term {
+                    Some(term) if is_lost => {
+                        warn!("the brokers have not been heard of: nobody may tick until they are");
+                        term.is_lost = true;
+                    }
+                    _ => {
+                        info!("this process is not the ticker any more");
+                        *term = None;
+                        self.metrics.does_not_tick();
+                    }
                 }
             }
         }
@@ -186,6 +203,7 @@ impl Term {
             now: None,
             noted: None,
             partitions: Vec::new(),
+            is_lost: false,
         }
     }
 
@@ -200,6 +218,10 @@ impl Term {
     }
 
     fn step(&mut self, office: &Office<'_>) -> Result<(), Failure> {
+        if self.is_lost {
+            self.wait(office, Phase::Rest);
+            return Ok(());
+        }
         match std::mem::replace(&mut self.phase, Phase::Rest) {
             Phase::Rest if Instant::now() >= self.looks => {
                 self.looks = due_again(self.looks, LOOK_EVERY);
