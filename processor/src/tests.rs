@@ -1,8 +1,10 @@
 //! Tests of the crate, against models that are too simple to be wrong.
 
+mod active;
 mod cache;
 mod keys;
 mod outbox;
+mod outputs;
 mod snapshot;
 mod store;
 mod worker;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use super::beside::{Beside, Whereabouts, known_as, written};
-use super::watch::{LEFT, Open, There, Watch, is_passing};
+use super::watch::{Before, LEFT, Open, There, Watch, is_passing};
 use super::{CLOCK_EVERY, Files, LOOK_EVERY, shorter};
 use crate::input::{Input, InputError};
 use crate::position::FilePosition;
@@ -50,7 +50,11 @@ impl Files {
             None => self.idle = 0,
         }
         self.current = first.min(self.open.len().saturating_sub(1));
-        self.watches.push(Watch { given: path, current, is_told: false });
+        let before = last_written.filter(|_| current.is_none()).map(|written| {
+            let files = self.open.iter().skip(first).map(|open| open.input.id());
+            Before { name, written, files: files.collect() }
+        });
+        self.watches.push(Watch { given: path, current, is_told: false, before });
         Ok(())
     }
 
@@ -88,8 +92,9 @@ impl Files {
         let last = written(copy.given());
         let cut = std::mem::replace(&mut open.input, copy);
         let current = self.current;
-        if let Some(last) = last {
-            self.read_between(cut.given(), cut.path(), last)?;
+        if let Some(written) = last {
+            let mut before = Before { name: cut.path().to_owned(), written, files: Vec::new() };
+            self.read_between(cut.given(), &mut before)?;
         }
         self.current = current;
         self.begin_again(&cut)
@@ -119,11 +124,13 @@ impl Files {
             return Ok(());
         }
         let path = self.watches[watch].given.clone();
-        let before = self.watches[watch].current.take();
-        let mut last = None;
-        if let Some(left) = self.open.iter_mut().find(|open| Some(open.input.id()) == before && open.left.is_none()) {
+        let was = self.watches[watch].current.take();
+        let mut before = self.watches[watch].before.take();
+        if let Some(left) = self.open.iter_mut().find(|open| Some(open.input.id()) == was && open.left.is_none()) {
             left.left = Some((Instant::now(), left.input.read()));
-            last = left.input.position().and_then(|left| Some((left.fingerprint.path, left.modified?)));
+            let (files, known) = (vec![left.input.id()], left.input.position());
+            let known = known.and_then(|known| Some((known.fingerprint.path, known.modified?)));
+            before = known.map(|(name, written)| Before { name, written, files });
             tracing::info!(
                 "{} has been moved, deleted or replaced: what is still written to it is read",
                 path.display()
@@ -132,11 +139,14 @@ impl Files {
         let here = if there == There::Other { self.open_here(&path)? } else { None };
         // What was being read is read to its end first.
         let (current, was_reading) = (self.current, !self.open.is_empty());
-        if let Some((name, last)) = last {
-            self.read_between(&path, &name, last)?;
+        if let Some(before) = &mut before {
+            before.files.extend(here.as_ref().map(Input::id));
+            self.read_between(&path, before)?;
         }
         self.current = current;
         let Some(here) = here else {
+            // The next may also be gone before it is looked for.
+            self.watches[watch].before = before;
             if !std::mem::replace(&mut self.watches[watch].is_told, true) {
                 tracing::warn!("{} is not there, or may not be read: it is waited for", path.display());
             }
@@ -156,13 +166,13 @@ impl Files {
         Ok(())
     }
 
-    /// Reads the files that have had a name since one was written to `last`, and lost it again before anybody looked.
-    fn read_between(&mut self, path: &Path, name: &Path, last: SystemTime) -> Result<(), InputError> {
-        let mut beside = Beside::new(name, self.options.format);
-        self.open.iter().for_each(|open| beside.take(open.input.id()));
-        for left in beside.since(last)? {
-            self.push_left(left, path);
-        }
+    /// Reads the files that have had a name since another had it, and lost it again before anybody looked.
+    fn read_between(&mut self, path: &Path, before: &mut Before) -> Result<(), InputError> {
+        let mut beside = Beside::new(&before.name, self.options.format);
+        self.open.iter().map(|open| open.input.id()).chain(before.files.iter().copied()).for_each(|id| beside.take(id));
+        let found = beside.since(before.written)?;
+        before.files.extend(found.iter().map(Input::id));
+        found.into_iter().for_each(|left| self.push_left(left, path));
         Ok(())
     }
 

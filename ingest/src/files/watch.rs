@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::input::{Input, InputError};
 use crate::position::FileId;
@@ -23,6 +23,19 @@ pub(super) struct Watch {
     pub current: Option<FileId>,
     /// That it has none was told.
     pub is_told: bool,
+    /// While none is open: the one that was.
+    pub before: Option<Before>,
+}
+
+/// A file that had the name, and those that have had it since, for less than the time between two looks.
+#[derive(Clone)]
+pub(super) struct Before {
+    /// The name, as positions have it.
+    pub name: PathBuf,
+    /// When it was written to last.
+    pub written: SystemTime,
+    /// All of these files.
+    pub files: Vec<FileId>,
 }
 
 /// What a path leads to.

@@ -30,7 +30,7 @@ const FLUSH_EVERY: Duration = Duration::from_secs(60);
 const FLUSH_RECORDS: u64 = 500_000;
 
 /// See the module.
-pub(super) struct Active {
+pub(crate) struct Active {
     pub number: i32,
     pub partition: Partition,
     pub stand: Stand,
@@ -53,7 +53,7 @@ pub(super) struct Active {
 }
 
 /// A message of the log, borrowed or kept.
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     pub offset: i64,
     pub payload: Option<&'a [u8]>,
 }
@@ -197,7 +197,7 @@ impl Active {
     }
 
     /// Writes state and position; all of it must be published.
-    fn write(&mut self) -> Result<(), StoreError> {
+    pub fn write(&mut self) -> Result<(), StoreError> {
         if self.stored != self.stand.position {
             self.partition.store.commit(&self.stand.encode(), None, Durability::Unlogged)?;
             self.stored = self.stand.position;

@@ -5,17 +5,18 @@
 //! `active` (one partition), `open`, `transaction`, `worker` (all of it together).
 //!
 //! Invariants:
-//! - A state is never ahead of what the group has committed: the transaction comes first, then the store.
+//! - A state is never ahead of what the group has committed: the transaction comes first, and the store is written some
+//!   transactions later, all of it as of the last one.
 //! - Between what a store holds and what the group has committed, nothing is published again.
 //! - Nothing of a partition is sent after it has been given back.
 
-mod active;
+pub(crate) mod active;
 mod client;
 mod error;
 mod instance;
 mod margin;
 mod open;
-mod position;
+pub(crate) mod position;
 mod restoring;
 mod status;
 mod transaction;

@@ -107,7 +107,7 @@ const CROWD: u16 = 600;
 
 /// Three years of a few contacts, and perhaps of a crowd of others who are heard of once, with ticks, junk, other rules, and
 /// silences long enough to be alerts.
-fn log() -> impl Strategy<Value = Arc<Vec<String>>> {
+pub(super) fn log() -> impl Strategy<Value = Arc<Vec<String>>> {
     let line = (0..40u8, 0..3u8, 0..4u16, 0..40i64);
     (prop::collection::vec(line, 100..400), any::<bool>()).prop_map(|(lines, is_crowded)| {
         let line = |(number, (what, account, contact, late)): (usize, (u8, u8, u16, i64))| {
