@@ -25,8 +25,9 @@ use crate::common::{Figures, Measured, figures, used};
 
 /// As the processor's default.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
-/// The state is written once for so many commits, if memory does not ask for it before: about a minute's.
-const COMMITS: u64 = 600;
+/// The state is written once for so many commits, if memory does not ask for it before: ten seconds' at the
+/// most, as the processor's.
+const COMMITS: u64 = 100;
 /// Text that is parsed before the core alone is measured on it: so much that the clock's grain does not count.
 const CHUNK_BYTES: usize = 64 << 20;
 

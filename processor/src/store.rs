@@ -26,8 +26,10 @@ use crate::{Outbox, StoreError, keys};
 /// What the rows look like. Another number is another state: rows are not converted, but made again from the log.
 pub const SCHEMA: u32 = 4;
 
-/// Rows changed by one batch take no more than this in memory before it has to be committed.
+/// Changed rows take no more than this in memory before they have to be committed.
 const OVERLAY_BYTES: usize = 32 << 20;
+/// Nor more than this part of what contacts may take: a process has many stores.
+const OVERLAY_SHARE: usize = 8;
 
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +143,8 @@ impl Store {
         fn is_half<T: Packed>(cache: &Cache<T>) -> bool {
             cache.pinned_bytes() > cache.bound() / 2
         }
-        is_half(&self.contacts) || is_half(&self.accounts) || self.rows.bytes() > OVERLAY_BYTES
+        let rows = OVERLAY_BYTES.min(self.contacts.bound() / OVERLAY_SHARE);
+        is_half(&self.contacts) || is_half(&self.accounts) || self.rows.bytes() > rows
     }
 
     /// What the cached records take, for a gauge.

@@ -24,6 +24,9 @@ const BACKLOG_BYTES: usize = 4 << 20;
 /// Of them, what is taken in one turn, which is about as long as a slice: other partitions wait for theirs.
 const TURN: usize = 256;
 
+/// A state is written so often, if it has changed: when it is not certain how a transaction ended, what was not written is
+/// applied again before anything is published.
+const WRITE_EVERY: Duration = Duration::from_secs(10);
 /// A store is brought to the disk so often, if it has changed: what is not there is applied again after a crash.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
 /// The same, in records.
@@ -42,6 +45,8 @@ pub(crate) struct Active {
     backlog: VecDeque<OwnedMessage>,
     backlog_bytes: usize,
     pub is_paused: bool,
+    /// When the state is next written.
+    write_at: Instant,
     /// When the store is next brought to the disk.
     flush_at: Instant,
     /// Records committed since it last was.
@@ -69,9 +74,10 @@ impl Active {
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             is_paused: false,
-            snapshot_at: Instant::now() + first_flush(number),
+            snapshot_at: Instant::now() + first(FLUSH_EVERY, number),
             copied: Position::default(),
-            flush_at: Instant::now() + first_flush(number),
+            write_at: Instant::now() + first(WRITE_EVERY, number),
+            flush_at: Instant::now() + first(FLUSH_EVERY, number),
             unflushed: 0,
         }
     }
@@ -185,7 +191,7 @@ impl Active {
     pub fn write_if_due(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
         let is_flush_due = self.unflushed >= FLUSH_RECORDS || (self.unflushed > 0 && now >= self.flush_at);
-        if is_flush_due || self.partition.store.is_full() {
+        if is_flush_due || self.partition.store.is_full() || now >= self.write_at {
             self.write()?;
         }
         if is_flush_due {
@@ -202,6 +208,7 @@ impl Active {
             self.partition.store.commit(&self.stand.encode(), None, Durability::Unlogged)?;
             self.stored = self.stand.position;
         }
+        self.write_at = Instant::now() + WRITE_EVERY;
         Ok(())
     }
 
@@ -263,9 +270,9 @@ impl Active {
     }
 }
 
-/// Spread over the time between flushes, so that partitions do not flush all at once.
-fn first_flush(number: i32) -> Duration {
-    FLUSH_EVERY / 16 * (1 + number.unsigned_abs() % 16)
+/// Spread over the time between two of them, so that partitions do not write or flush all at once.
+fn first(every: Duration, number: i32) -> Duration {
+    every / 16 * (1 + number.unsigned_abs() % 16)
 }
 
 fn parse(payload: &[u8]) -> Result<Record<'_>, Reject> {

@@ -120,6 +120,8 @@ fn run(dir: &Path, lines: &Arc<Vec<String>>, ops: Vec<Op>) -> Sut {
         sut.apply(lines, 100);
         sut.publish();
     }
+    // What the last operation has applied, if that was the last record.
+    sut.publish();
     sut.active.write().unwrap();
     sut
 }
