@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::types::RDKafkaRespErr;
 use serde_json::Value;
 use touchline_harness::{Kafka, eventually};
 
@@ -248,6 +252,54 @@ fn killed_again_and_again_it_says_everything_once() {
     }
     deployment.finish(&process);
     Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), true);
+}
+
+/// A worker that takes what it is given, and never gives anything back.
+struct Keeper;
+
+impl ClientContext for Keeper {}
+
+impl ConsumerContext for Keeper {
+    fn rebalance(&self, member: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            member.incremental_assign(list).unwrap();
+        }
+    }
+}
+
+#[test]
+fn killed_while_partitions_moved_it_finds_those_that_are_nobodys() {
+    let deployment = Deployment::new(4);
+    deployment.feed(&community::lines()[..1000], Ticks::End);
+    let name = "0123456789abcdef0123456789abcdef";
+    let process = deployment.process("one");
+    std::fs::create_dir(deployment.place.path("one")).unwrap();
+    deployment.place.write("one/instance.process", name);
+    // The first worker is told to give up what the second is to have, and dies.
+    let join = |worker: usize, sessions: &[&BaseConsumer<Keeper>], partitions: usize| {
+        let mut client = deployment.kafka.client();
+        client.set("group.id", deployment.topic("processor")).set("group.instance.id", format!("{name}.{worker}"));
+        client.set("partition.assignment.strategy", "cooperative-sticky").set("enable.auto.commit", "false");
+        let member: BaseConsumer<Keeper> = client.create_with_context(Keeper).unwrap();
+        member.subscribe(&[&deployment.topic("events")]).unwrap();
+        eventually(DEADLINE, "its part", || {
+            for polled in sessions.iter().chain([&&member]) {
+                drop(polled.poll(std::time::Duration::from_millis(100)));
+            }
+            let found = member.fetch_group_list(Some(&deployment.topic("processor")), DEADLINE).unwrap();
+            let has_all = |members: usize| members == sessions.len() + 1;
+            found.groups().iter().any(|group| group.state() == "Stable" && has_all(group.members().len()))
+                && member.assignment().unwrap().count() == partitions
+        });
+        member
+    };
+    let first = join(0, &[], 4);
+    let second = join(1, &[&first], 0);
+    // Without a good-bye: what takes their names shuts them out.
+    std::mem::forget((first, second));
+    let ran = deployment.place.run(&format!("{process} --until-end --json")).ok();
+    assert_eq!(ran.json()["events"], 1000);
+    assert!(ran.err.contains("nobody has these partitions"), "{ran}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::Config;
 
 /// A member that says nothing for so long is given up. The broker's default minimum; a static member that restarts is
 /// back at once.
-const SESSION_MS: &str = "6000";
+pub(super) const SESSION_MS: &str = "6000";
 /// What an open transaction of a dead process may hold back readers for, and the longest that a commit is waited for.
 pub(super) const TRANSACTION_MS: &str = "10000";
 /// Messages that wait to be polled, in KiB, all partitions together: a second of the fastest worker.
@@ -70,7 +70,7 @@ fn log(facility: &str, message: &str) {
     debug!(facility, message, "librdkafka");
 }
 
-/// A producer's events: what becomes of its messages is said by the transaction.
+/// A client of whose events nothing is said: what becomes of a producer's messages is the transaction's to say.
 pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
@@ -88,6 +88,8 @@ impl ProducerContext for Quiet {
 
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
+
+impl ConsumerContext for Quiet {}
 
 /// A transactional producer.
 pub(super) type TransactionalProducer = BaseProducer<Quiet>;
