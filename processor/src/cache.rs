@@ -1,15 +1,17 @@
-//! Records in memory, by key: packed as in the database while nobody changes them, decoded while somebody does.
+//! Records in memory, by key, packed as in the database.
 //!
-//! A record is *taken* out and *put* back changed, or *kept* as it was; between the two, and if neither happens, it is gone.
-//! What was put or is gone since the last write is *dirty*: it stays until [`Cache::settle`] (it is written) or
-//! [`Cache::discard_dirty`] (it never will be). Before that [`Cache::pack_dirty`] packs it. Clean records are
-//! evicted, the least recently used first, as far as a clock's hand can tell, so that all stay within the bound. Only what
-//! is dirty can exceed it; [`Cache::pinned_bytes`] tells how much that is.
+//! A record is *taken* out, which decodes it, and *put* back changed, or *kept* as it was; between the two, and if neither
+//! happens, it is gone. What was put or is gone since the last write is *dirty*: it stays until [`Cache::settle`] (it is
+//! written) or [`Cache::discard_dirty`] (it never will be). Clean records are evicted, the least recently used first, as far
+//! as a clock's hand can tell, so that all stay within the bound. Only what is dirty can exceed it; [`Cache::pinned_bytes`]
+//! tells how much that is.
 //!
-//! Packed, a record takes a third of what it takes decoded, and one piece of memory instead of a dozen: decoding it costs
-//! less than finding it again in the database, or than a dozen cache misses.
+//! A record is packed as soon as it is put back. Decoded it takes three times as much, in a dozen pieces of memory, and by
+//! the time that it is wanted again, or written, each of them is a cache miss; now all of them are at hand, and the
+//! allocator gives them to the next record.
 
 use std::hash::BuildHasher;
+use std::marker::PhantomData;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use touchline_core::codec::Corrupt;
@@ -20,8 +22,6 @@ use crate::key::Key;
 pub(crate) trait Packed: Sized {
     fn decode(bytes: &[u8]) -> Result<Self, Corrupt>;
     fn encode(&self, out: &mut Vec<u8>);
-    /// What it takes in memory, about, while it is decoded.
-    fn heap_bytes(&self) -> usize;
 }
 
 /// What the cache knows of a key.
@@ -37,16 +37,17 @@ pub(crate) enum Known<T> {
 
 /// What an entry costs beside its record, at least: its slot and its place in the index, neither of which is ever quite full.
 const ENTRY_BYTES: usize = 128;
-/// The allocator's own share of a record: one byte for this many.
-const ALLOCATED_FOR: usize = 8;
+/// What a record is given is a multiple of this: it mostly grows by less, and stays where it is.
+const GROWN_BY: usize = 64;
 
 /// See the module.
 pub(crate) struct Cache<T> {
+    records: PhantomData<T>,
     /// The slots, by the hash of their keys: with a secret, so that no input alone makes them collide. Nothing depends on the
     /// order that follows from it.
     index: HashTable<usize>,
     hasher: DefaultHashBuilder,
-    slots: Vec<Option<Slot<T>>>,
+    slots: Vec<Option<Slot>>,
     /// Slots that hold nothing.
     free: Vec<usize>,
     /// The slots whose records have been taken: one or two.
@@ -63,10 +64,10 @@ pub(crate) struct Cache<T> {
     scratch: Vec<u8>,
 }
 
-struct Slot<T> {
+struct Slot {
     key: Key,
-    record: Record<T>,
-    bytes: usize,
+    /// `None`: gone, or new and not put yet.
+    packed: Option<Vec<u8>>,
     dirty: bool,
     /// Dirty or taken: not to be evicted.
     pinned: bool,
@@ -74,18 +75,17 @@ struct Slot<T> {
     used: bool,
 }
 
-enum Record<T> {
-    /// As it was committed; what was taken may still come back like this.
-    Packed(Box<[u8]>),
-    Decoded(Box<T>),
-    /// Taken, or gone.
-    None,
+impl Slot {
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.key.bytes().len() + self.packed.as_ref().map_or(0, Vec::capacity)
+    }
 }
 
 impl<T: Packed> Cache<T> {
     /// A cache of at most `bound` bytes of clean records.
     pub(crate) fn new(bound: usize) -> Cache<T> {
         Cache {
+            records: PhantomData,
             index: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             slots: Vec::new(),
@@ -113,16 +113,11 @@ impl<T: Packed> Cache<T> {
             return Ok(Known::Gone);
         }
         let Some(Some(slot)) = self.slots.get_mut(at) else { return Ok(Known::Unknown) };
-        let record = match &slot.record {
-            Record::Packed(bytes) => Box::new(T::decode(bytes)?),
-            _ => match std::mem::replace(&mut slot.record, Record::None) {
-                Record::Decoded(record) => record,
-                _ => return Ok(Known::Gone),
-            },
-        };
+        let Some(packed) = &slot.packed else { return Ok(Known::Gone) };
+        let record = Box::new(T::decode(packed)?);
         slot.used = true;
         if !std::mem::replace(&mut slot.pinned, true) {
-            self.pinned_bytes += slot.bytes;
+            self.pinned_bytes += slot.bytes();
         }
         self.taken.push(at);
         Ok(Known::Here(record))
@@ -132,54 +127,43 @@ impl<T: Packed> Cache<T> {
     pub(crate) fn load(&mut self, key: &[u8], packed: &[u8]) -> Result<Box<T>, Corrupt> {
         let record = Box::new(T::decode(packed)?);
         let at = self.insert(key);
-        self.fill(at, Record::Packed(packed.into()), packed.len());
+        self.fill(at, packed);
         self.taken.push(at);
         self.evict();
         Ok(record)
     }
 
     /// Puts a record in, changed or new.
-    pub(crate) fn put(&mut self, key: &[u8], record: Box<T>) {
+    pub(crate) fn put(&mut self, key: &[u8], record: &T) {
         let at = self.returned(key).or_else(|| self.find(key)).unwrap_or_else(|| self.insert(key));
         self.mark(at);
-        let bytes = record.heap_bytes();
-        self.fill(at, Record::Decoded(record), bytes);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        record.encode(&mut scratch);
+        self.fill(at, &scratch);
+        self.scratch = scratch;
         self.evict();
     }
 
-    /// Puts a record back as it was taken.
-    pub(crate) fn keep(&mut self, key: &[u8], record: Box<T>) {
-        let Some(at) = self.returned(key) else { return self.put(key, record) };
+    /// Leaves a record that was taken as it was.
+    pub(crate) fn keep(&mut self, key: &[u8]) {
+        let Some(at) = self.returned(key) else { return };
         let Some(Some(slot)) = self.slots.get_mut(at) else { return };
-        if let Record::None = slot.record {
-            slot.record = Record::Decoded(record);
-        }
         if !slot.dirty {
             slot.pinned = false;
-            self.pinned_bytes -= slot.bytes;
+            self.pinned_bytes -= slot.bytes();
         }
         self.evict();
     }
 
-    /// Packs the dirty records, by key; `tell` what became of each: `None` is one that is gone.
-    pub(crate) fn pack_dirty(&mut self, mut tell: impl FnMut(&[u8], Option<&[u8]>)) {
+    /// Tells the dirty records, by key; `None` is one that is gone.
+    pub(crate) fn each_dirty(&mut self, mut tell: impl FnMut(&[u8], Option<&[u8]>)) {
         self.mark_taken();
         self.sort();
-        let (dirty, mut scratch) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.scratch));
-        for (key, at) in &dirty {
-            let Some(Some(slot)) = self.slots.get_mut(*at) else { continue };
-            match &slot.record {
-                Record::Decoded(record) => {
-                    scratch.clear();
-                    record.encode(&mut scratch);
-                    tell(key.bytes(), Some(&scratch));
-                    self.fill(*at, Record::Packed(scratch.as_slice().into()), scratch.len());
-                }
-                Record::Packed(packed) => tell(key.bytes(), Some(packed)),
-                Record::None => tell(key.bytes(), None),
-            }
+        for (key, at) in &self.dirty {
+            let packed = self.slots.get(*at).and_then(|slot| slot.as_ref()?.packed.as_deref());
+            tell(key.bytes(), packed);
         }
-        (self.dirty, self.scratch) = (dirty, scratch);
     }
 
     fn sort(&mut self) {
@@ -198,7 +182,7 @@ impl<T: Packed> Cache<T> {
         let range = self.dirty.iter().skip(start).take_while(move |(key, _)| key.bytes() < to);
         let is_here = |at: usize| {
             let slot = self.slots.get(at).and_then(Option::as_ref);
-            slot.is_some_and(|slot| !matches!(slot.record, Record::None))
+            slot.is_some_and(|slot| slot.packed.is_some())
         };
         range.map(move |(key, at)| (key.bytes(), is_here(*at)))
     }
@@ -223,7 +207,7 @@ impl<T: Packed> Cache<T> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for (_, at) in dirty.drain(..) {
             match self.slots.get_mut(at) {
-                Some(Some(slot)) if !matches!(slot.record, Record::None) => (slot.dirty, slot.pinned) = (false, false),
+                Some(Some(slot)) if slot.packed.is_some() => (slot.dirty, slot.pinned) = (false, false),
                 _ => self.remove(at),
             }
         }
@@ -275,7 +259,11 @@ impl<T: Packed> Cache<T> {
     fn mark_taken(&mut self) {
         for at in std::mem::take(&mut self.taken) {
             if let Some(Some(slot)) = self.slots.get_mut(at) {
-                slot.record = Record::None;
+                self.bytes -= slot.bytes();
+                self.pinned_bytes -= slot.bytes();
+                slot.packed = None;
+                self.bytes += slot.bytes();
+                self.pinned_bytes += slot.bytes();
             }
             self.mark(at);
         }
@@ -285,7 +273,7 @@ impl<T: Packed> Cache<T> {
     fn mark(&mut self, at: usize) {
         let Some(Some(slot)) = self.slots.get_mut(at) else { return };
         if !std::mem::replace(&mut slot.pinned, true) {
-            self.pinned_bytes += slot.bytes;
+            self.pinned_bytes += slot.bytes();
         }
         if !std::mem::replace(&mut slot.dirty, true) {
             self.dirty.push((slot.key.clone(), at));
@@ -293,23 +281,26 @@ impl<T: Packed> Cache<T> {
         }
     }
 
-    fn fill(&mut self, at: usize, record: Record<T>, record_bytes: usize) {
+    /// Gives the slot, which is pinned, its record.
+    fn fill(&mut self, at: usize, packed: &[u8]) {
         let Some(Some(slot)) = self.slots.get_mut(at) else { return };
-        let bytes = ENTRY_BYTES + slot.key.bytes().len() + record_bytes + record_bytes / ALLOCATED_FOR;
-        slot.record = record;
-        self.bytes = self.bytes - slot.bytes + bytes;
-        if slot.pinned {
-            self.pinned_bytes = self.pinned_bytes - slot.bytes + bytes;
+        let before = slot.bytes();
+        let room = slot.packed.get_or_insert_default();
+        room.clear();
+        if room.capacity() < packed.len() {
+            *room = Vec::with_capacity(packed.len().next_multiple_of(GROWN_BY));
         }
-        slot.bytes = bytes;
+        room.extend_from_slice(packed);
+        let after = slot.bytes();
+        self.bytes = self.bytes - before + after;
+        self.pinned_bytes = self.pinned_bytes - before + after;
     }
 
     /// Makes a slot without a record, pinned and not dirty.
     fn insert(&mut self, key: &[u8]) -> usize {
-        let bytes = ENTRY_BYTES + key.len();
-        let slot = Slot { key: Key::from(key), record: Record::None, bytes, dirty: false, pinned: true, used: false };
-        self.bytes += bytes;
-        self.pinned_bytes += bytes;
+        let slot = Slot { key: Key::from(key), packed: None, dirty: false, pinned: true, used: false };
+        self.bytes += slot.bytes();
+        self.pinned_bytes += slot.bytes();
         let at = self.free.pop().unwrap_or(self.slots.len());
         match self.slots.get_mut(at) {
             Some(empty) => *empty = Some(slot),
@@ -340,7 +331,7 @@ impl<T: Packed> Cache<T> {
             if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(slot.key.bytes()), |other| *other == at) {
                 entry.remove();
             }
-            self.bytes -= slot.bytes;
+            self.bytes -= slot.bytes();
             self.free.push(at);
         }
     }
@@ -359,6 +350,6 @@ impl<T: Packed> Cache<T> {
     }
 }
 
-fn is_of<T>(slots: &[Option<Slot<T>>], at: usize, key: &[u8]) -> bool {
+fn is_of(slots: &[Option<Slot>], at: usize, key: &[u8]) -> bool {
     slots.get(at).and_then(Option::as_ref).is_some_and(|slot| slot.key.bytes() == key)
 }

@@ -1,6 +1,10 @@
 //! What a batch publishes, in one allocation.
 
-use touchline_core::output::{Outputs, Receipt, Topic};
+use std::hash::BuildHasher;
+
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use touchline_core::output::{Outputs, Topic};
 
 /// A set of topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,16 +66,17 @@ pub struct Output<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-/// The records that a batch publishes, in order. Those of topics that are not wanted are left out.
+/// The records that a batch publishes, in order. Those of topics that are not wanted are left out. A score takes the place
+/// of an older one of its key.
 pub struct OutputBatch {
     wanted: Topics,
     /// Nothing is taken: it has been published before.
     is_muted: bool,
-    /// Tells the receipts of this batch from older ones.
-    number: u32,
+    /// Places of scores, by the hashes of their keys.
+    latest: HashTable<(u64, usize)>,
+    hasher: DefaultHashBuilder,
     bytes: Vec<u8>,
     spans: Vec<Span>,
-    scores: u64,
 }
 
 /// Where a record's key and value lie, one behind the other.
@@ -87,7 +92,14 @@ impl OutputBatch {
     /// An empty batch that takes records of these topics, and dead letters always: nothing is dropped silently.
     pub fn new(wanted: Topics) -> OutputBatch {
         let wanted = Topics(wanted.0 | 1 << Topic::DeadLetters as u8);
-        OutputBatch { wanted, is_muted: false, number: 1, bytes: Vec::new(), spans: Vec::new(), scores: 0 }
+        OutputBatch {
+            wanted,
+            is_muted: false,
+            latest: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            bytes: Vec::new(),
+            spans: Vec::new(),
+        }
     }
 
     /// From here on takes nothing, or what is wanted again.
@@ -121,10 +133,9 @@ impl OutputBatch {
 
     /// Forgets the records and keeps the memory.
     pub fn clear(&mut self) {
-        self.number = self.number.wrapping_add(1).max(1);
+        self.latest.clear();
         self.bytes.clear();
         self.spans.clear();
-        self.scores = 0;
     }
 
     fn append(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>) -> Span {
@@ -138,7 +149,7 @@ impl OutputBatch {
 
     /// How many of the records are scores.
     pub(crate) fn scores(&self) -> u64 {
-        self.scores
+        self.latest.len() as u64
     }
 }
 
@@ -148,26 +159,26 @@ impl Outputs for OutputBatch {
     }
 
     fn publish(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>) {
-        if self.wants(topic) {
-            self.scores += u64::from(topic == Topic::Scores);
-            let span = self.append(topic, key, value);
-            self.spans.push(span);
-        }
-    }
-
-    fn publish_latest(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>, before: Receipt) -> Receipt {
         if !self.wants(topic) {
-            return Receipt::default();
+            return;
         }
-        if before.batch == self.number
-            && let Some(place) = usize::try_from(before.place).ok().filter(|place| *place < self.spans.len())
-        {
-            self.spans[place] = self.append(topic, key, value);
-            return before;
+        let span = self.append(topic, key, value);
+        if topic != Topic::Scores {
+            self.spans.push(span);
+            return;
         }
-        let place = u32::try_from(self.spans.len());
-        self.publish(topic, key, value);
-        // Where there are more than can be counted, newer ones come behind.
-        place.map_or_else(|_| Receipt::default(), |place| Receipt { batch: self.number, place })
+        let OutputBatch { latest, hasher, bytes, spans, .. } = self;
+        let hash = hasher.hash_one(key);
+        let is_of_key = |place: usize| {
+            let span = spans.get(place);
+            span.and_then(|span| bytes.get(span.start..span.key_end)) == Some(key)
+        };
+        match latest.entry(hash, |found| found.0 == hash && is_of_key(found.1), |other| other.0) {
+            Entry::Occupied(found) => spans[found.get().1] = span,
+            Entry::Vacant(place) => {
+                place.insert((hash, spans.len()));
+                spans.push(span);
+            }
+        }
     }
 }

@@ -112,8 +112,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut batch = WriteBatch::with_capacity_bytes(self.batch_bytes);
         // By key in each table: inserting into the memtable is cheaper when the neighbour is warm.
-        self.contacts.pack_dirty(|key, packed| write(&mut batch, key, packed));
-        self.accounts.pack_dirty(|key, packed| write(&mut batch, key, packed));
+        self.contacts.each_dirty(|key, packed| write(&mut batch, key, packed));
+        self.accounts.each_dirty(|key, packed| write(&mut batch, key, packed));
         for (key, value) in self.rows.iter() {
             write(&mut batch, key, value);
         }
@@ -260,11 +260,11 @@ impl State for Store {
     }
 
     fn put_contact(&mut self, key: &[u8], contact: Box<Contact>) {
-        self.contacts.put(key, contact);
+        self.contacts.put(key, &contact);
     }
 
-    fn keep_contact(&mut self, key: &[u8], contact: Box<Contact>) {
-        self.contacts.keep(key, contact);
+    fn keep_contact(&mut self, key: &[u8], _: Box<Contact>) {
+        self.contacts.keep(key);
     }
 
     fn contact_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -276,11 +276,11 @@ impl State for Store {
     }
 
     fn put_account(&mut self, key: &[u8], account: Box<Account>) {
-        self.accounts.put(key, account);
+        self.accounts.put(key, &account);
     }
 
-    fn keep_account(&mut self, key: &[u8], account: Box<Account>) {
-        self.accounts.keep(key, account);
+    fn keep_account(&mut self, key: &[u8], _: Box<Account>) {
+        self.accounts.keep(key);
     }
 
     fn account_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -319,10 +319,6 @@ impl Packed for Contact {
     fn encode(&self, out: &mut Vec<u8>) {
         Contact::encode(self, out);
     }
-
-    fn heap_bytes(&self) -> usize {
-        Contact::heap_bytes(self)
-    }
 }
 
 impl Packed for Account {
@@ -332,10 +328,6 @@ impl Packed for Account {
 
     fn encode(&self, out: &mut Vec<u8>) {
         Account::encode(self, out);
-    }
-
-    fn heap_bytes(&self) -> usize {
-        Account::heap_bytes(self)
     }
 }
 

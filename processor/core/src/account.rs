@@ -8,7 +8,6 @@ use crate::contact::{Contact, Tally, read_standing};
 use crate::coverage::Coverage;
 use crate::decay::{Decay, score};
 use crate::lapse::{Standing, Watch};
-use crate::output::Receipt;
 use crate::profile::{Profile, ROLES, Role};
 use crate::rules::{RoleWeights, ScoreRules};
 use crate::spans::Spans;
@@ -43,8 +42,6 @@ pub struct Account {
     pub filed: Option<Timestamp>,
     /// Whose lapses were told at the last tick that any were.
     pub(crate) lapsed: Lapsed,
-    /// As in [`Contact`].
-    pub(crate) scored: Receipt,
 }
 
 /// Contacts that an account's alert names: more is a list that nobody reads.
@@ -178,7 +175,6 @@ impl Account {
             standing: kept.standing,
             filed: kept.filed,
             lapsed: kept.lapsed,
-            scored: kept.scored,
             ..Account::default()
         };
     }
@@ -243,12 +239,6 @@ impl Account {
     /// When its timer is filed.
     pub fn filed(&self) -> Option<Timestamp> {
         self.filed
-    }
-
-    /// Memory behind it, roughly.
-    pub fn heap_bytes(&self) -> usize {
-        let lapsed: usize = self.lapsed.contacts.iter().map(|name| size_of::<SmolStr>() + name.len()).sum();
-        size_of::<Account>() + lapsed + self.all.heap_bytes() + self.line.heap_bytes() + self.profile.heap_bytes()
     }
 }
 

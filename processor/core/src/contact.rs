@@ -11,7 +11,6 @@ use crate::coverage::Coverage;
 use crate::decay::Decay;
 use crate::entry::Entries;
 use crate::lapse::{Standing, Watch};
-use crate::output::Receipt;
 use crate::profile::Profile;
 use crate::words;
 
@@ -45,8 +44,6 @@ pub struct Contact {
     pub(crate) recent: Entries,
     /// Where the newest entries begin, as an [`crate::keys::entry`]; `None` while there are no pages.
     pub(crate) floor: Option<Box<[u8]>>,
-    /// Of its score, if it was published since the last commit; never stored.
-    pub(crate) scored: Receipt,
 }
 
 /// Sums over counted engagements.
@@ -180,18 +177,6 @@ impl Contact {
     pub fn check(&self) -> Result<(), Corrupt> {
         self.times.check()?;
         self.recent.check()
-    }
-
-    /// Memory behind it, roughly.
-    pub fn heap_bytes(&self) -> usize {
-        const PART_BYTES: usize = 40;
-        const TOLD_BYTES: usize = 64;
-        size_of::<Contact>()
-            + self.recent.heap_bytes()
-            + self.tally.parts.len() * PART_BYTES
-            + self.watch.ledger.len() * TOLD_BYTES
-            + self.times.heap_bytes()
-            + self.profile.heap_bytes()
     }
 }
 

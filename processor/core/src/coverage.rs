@@ -122,11 +122,6 @@ impl Coverage {
     pub fn decode(reader: &mut Reader<'_>) -> Result<Coverage, Corrupt> {
         Ok(Coverage { spans: Spans::decode(reader)?, halves: Tail::decode(reader)? })
     }
-
-    /// Memory behind it.
-    pub fn heap_bytes(&self) -> usize {
-        self.spans.heap_bytes() + self.halves.heap_bytes()
-    }
 }
 
 fn count(halves: &mut Vec<Half>, half: Half) {

@@ -155,11 +155,6 @@ impl Entries {
         if counted == *self { Ok(()) } else { Err(Corrupt { what: WHAT }) }
     }
 
-    /// Memory behind them.
-    pub fn heap_bytes(&self) -> usize {
-        self.bytes.capacity()
-    }
-
     fn search(&self, event: &Event<'_>) -> Result<Place<'_>, Corrupt> {
         let end = self.bytes.len();
         let compare =

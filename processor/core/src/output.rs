@@ -46,24 +46,9 @@ pub trait Outputs {
         true
     }
 
-    /// Publishes `value` under `key`; `None` is a tombstone: what stood under the key is undone.
+    /// Publishes `value` under `key`; `None` is a tombstone: what stood under the key is undone. Of the scores of one key the
+    /// newest of a batch is enough.
     fn publish(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>);
-
-    /// The same on a compacted topic, where the newest of a batch is enough: it may take the place of what `before` was
-    /// handed out for, which was published under the same key.
-    fn publish_latest(&mut self, topic: Topic, key: &[u8], value: Option<&[u8]>, _before: Receipt) -> Receipt {
-        self.publish(topic, key, value);
-        Receipt::default()
-    }
-}
-
-/// For what was published, to whoever may publish something newer; whose it is, only who handed it out knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Receipt {
-    /// Which batch it is in; 0 is none.
-    pub batch: u32,
-    /// Its place there.
-    pub place: u32,
 }
 
 /// One published record.

@@ -206,12 +206,6 @@ impl Profile {
         }
         Ok(profile)
     }
-
-    /// Memory behind it, roughly.
-    pub fn heap_bytes(&self) -> usize {
-        const KNOWN_BYTES: usize = 80;
-        self.known.len() * KNOWN_BYTES + self.stamps.len() * KNOWN_BYTES
-    }
 }
 
 /// What a field of a profile event says, as (channel, value or cleared); the channel is empty except for consent.

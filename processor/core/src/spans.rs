@@ -151,11 +151,6 @@ impl Spans {
         Ok(())
     }
 
-    /// Memory behind them.
-    pub fn heap_bytes(&self) -> usize {
-        self.0.heap_bytes()
-    }
-
     /// Appends the spans to a stored value.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.0.encode(out);

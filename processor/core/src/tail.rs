@@ -60,11 +60,6 @@ impl<T: Item> Tail<T> {
         self.iter().collect()
     }
 
-    /// Memory behind it.
-    pub fn heap_bytes(&self) -> usize {
-        self.older.capacity()
-    }
-
     /// Appends the list to a stored value.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_bytes(out, &self.older);

@@ -269,11 +269,16 @@ proptest! {
             match op {
                 Op::Publish(records) => {
                     let end = store.outbox().end();
-                    let texts: Vec<_> = records.iter().map(|(topic, key, value)| {
-                        let topic = Topic::ALL[*topic];
+                    let mut texts: Vec<(Topic, String, Option<String>)> = Vec::new();
+                    for (topic, key, value) in records {
+                        let (topic, key) = (Topic::ALL[topic], key.to_string());
                         let value = value.map(|value| value.to_string()).or((!topic.is_compacted()).then(String::new));
-                        (topic, key.to_string(), value)
-                    }).collect();
+                        let is_same = |it: &&mut (Topic, String, _)| topic == Scores && (it.0, &it.1) == (topic, &key);
+                        match texts.iter_mut().find(is_same) {
+                            Some(older) => older.2 = value,
+                            None => texts.push((topic, key, value)),
+                        }
+                    }
                     publish(&mut store, &texts.iter().map(|(t, k, v)| (*t, &k[..], v.as_deref())).collect::<Vec<_>>());
                     for (sequence, (topic, key, value)) in (end..).zip(texts) {
                         match (topic.is_compacted(), value.map(String::into_bytes)) {

@@ -11,7 +11,7 @@ use crate::codec::Corrupt;
 use crate::event::{Field, Kind, json_string, member, plain_member, time_member};
 use crate::keys;
 use crate::lapse::{Change, Episode, News, Rule, Told};
-use crate::output::{Outputs, Receipt, Topic};
+use crate::output::{Outputs, Topic};
 use crate::publish::{AlertView, ScoreView, Who, array, object, optional_text, version, write_episode, write_excerpt};
 use crate::state::State;
 
@@ -115,24 +115,22 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     /// Publishes what the contact's score is now; nothing is left of one without records.
-    pub fn publish_contact_score(&mut self, subject: &mut Subject<'_>) {
-        let before = subject.contact.scored;
+    pub fn publish_contact_score(&mut self, subject: &Subject<'_>) {
         let contact = &*subject.contact;
         let view = (contact.entries > 0).then(|| ScoreView::of_contact(contact, &self.machine.rules.score));
-        subject.contact.scored = self.publish_score(subject.who, view, before);
+        self.publish_score(subject.who, view);
     }
 
     /// The same of the account, and of one without contacts.
-    pub fn publish_account_score(&mut self, subject: &mut Subject<'_>) {
-        let before = subject.account.scored;
+    pub fn publish_account_score(&mut self, subject: &Subject<'_>) {
         let account = &*subject.account;
         let view = (account.contacts() > 0).then(|| ScoreView::of_account(account, &self.machine.rules.score));
-        subject.account.scored = self.publish_score(Who { contact: "", ..subject.who }, view, before);
+        self.publish_score(Who { contact: "", ..subject.who }, view);
     }
 
-    fn publish_score(&mut self, who: Who<'_>, score: Option<ScoreView<'_>>, before: Receipt) -> Receipt {
+    fn publish_score(&mut self, who: Who<'_>, score: Option<ScoreView<'_>>) {
         if !self.out.wants(Topic::Scores) {
-            return Receipt::default();
+            return;
         }
         let Machine { rules, generation, scratch: (key, value), .. } = &mut *self.machine;
         key.clear();
@@ -142,7 +140,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             score.write(who, &rules.score, *generation, value);
             value.as_slice()
         });
-        self.out.publish_latest(Topic::Scores, key, value, before)
+        self.out.publish(Topic::Scores, key, value);
     }
 
     /// Members, each with a comma before it.

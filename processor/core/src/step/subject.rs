@@ -177,7 +177,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         self.settle_account(&mut subject)?;
         self.tell_of_account(&mut subject)?;
         if subject.account_change == Change::Seen && !subject.is_account_pending {
-            self.publish_account_score(&mut subject);
+            self.publish_account_score(&subject);
         }
         match subject.account_change {
             Change::None if subject.account.version == 0 => {}
