@@ -103,11 +103,15 @@ impl Active {
         self.is_unfinished() || !self.backlog.is_empty()
     }
 
-    /// Keeps a message until those before it are done; whether there is room for more.
-    pub fn keep(&mut self, message: OwnedMessage) -> bool {
+    /// Keeps a message until those before it are done.
+    pub fn keep(&mut self, message: OwnedMessage) {
         self.backlog_bytes += message.payload().map_or(0, <[u8]>::len);
         self.backlog.push_back(message);
-        self.backlog.len() < BACKLOG && self.backlog_bytes < BACKLOG_BYTES
+    }
+
+    /// Whether there is no room for more messages.
+    pub fn is_full(&self) -> bool {
+        self.backlog.len() >= BACKLOG || self.backlog_bytes >= BACKLOG_BYTES
     }
 
     /// One slice of the unfinished record, or else some of what waits.

@@ -35,6 +35,8 @@ const POLL: Duration = Duration::from_millis(50);
 const POLLS: usize = 256;
 /// Messages between two looks at what the batch holds.
 const LOOK_EVERY: usize = 32;
+/// For a partition with more to do than a batch. Most ticks fire what they have to within a fraction of that.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// For the broker to let a new producer in.
 const INIT: Duration = Duration::from_secs(5);
 /// Between two attempts while the broker is away.
@@ -64,6 +66,8 @@ pub(super) struct Worker {
     owned: BTreeMap<i32, Owned>,
     committed_at: Instant,
     told_at: Instant,
+    /// Since when messages are left where they are.
+    held_since: Option<Instant>,
     /// When it was last said what it waits for.
     said_at: Option<Instant>,
 }
@@ -85,6 +89,7 @@ impl Worker {
             owned: BTreeMap::new(),
             committed_at: now,
             told_at: now,
+            held_since: None,
             said_at: None,
         })
     }
@@ -140,6 +145,9 @@ impl Worker {
 
     /// Messages, and whatever the group does, until a commit is due.
     fn poll(&mut self) -> Result<(), ProcessError> {
+        if self.is_held()? {
+            return Ok(());
+        }
         let member = self.member.clone();
         let mut wait = if self.is_busy() { Duration::ZERO } else { self.until_commit().min(POLL) };
         for polled in 0..POLLS {
@@ -154,12 +162,39 @@ impl Worker {
                 }
             }
             wait = Duration::ZERO;
-            let is_full = polled % LOOK_EVERY == 0 && self.is_full();
+            let is_full = polled % LOOK_EVERY == 0 && (self.is_full() || self.has_full());
             if is_full || !member.context().is_empty() {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Whether a partition has enough with what it has. For a moment all wait for it; then it is paused, and the others go
+    /// on: librdkafka throws away what it has fetched of a partition that is paused, and fetches it again.
+    fn is_held(&mut self) -> Result<bool, ProcessError> {
+        if !self.has_full() {
+            self.held_since = None;
+            return Ok(false);
+        }
+        if self.held_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE {
+            return Ok(true);
+        }
+        let Worker { owned, config, member, .. } = self;
+        for owned in owned.values_mut() {
+            if let Owned::Active(active) = owned
+                && active.is_full()
+                && !std::mem::replace(&mut active.is_paused, true)
+            {
+                let list = one(&config.topics.events, active.number, None).map_err(ProcessError::Refused)?;
+                member.pause(&list).map_err(ProcessError::Refused)?;
+            }
+        }
+        Ok(false)
+    }
+
+    fn has_full(&self) -> bool {
+        self.active().any(|active| active.is_full() && !active.is_paused)
     }
 
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), ProcessError> {
@@ -169,11 +204,7 @@ impl Worker {
             return Ok(());
         }
         if active.is_busy() {
-            if !active.keep(message.detach()) && !active.is_paused {
-                active.is_paused = true;
-                let list = one(&self.config.topics.events, active.number, None).map_err(ProcessError::Refused)?;
-                self.member.pause(&list).map_err(ProcessError::Refused)?;
-            }
+            active.keep(message.detach());
             return Ok(());
         }
         let entry = Entry { offset: message.offset(), payload: message.payload() };
