@@ -14,6 +14,7 @@ use rocksdb::{DB, DBPinnableSlice, FlushOptions, WriteBatch, WriteOptions};
 use touchline_core::account::Account;
 use touchline_core::codec::Corrupt;
 use touchline_core::contact::Contact;
+use touchline_core::keys as core_keys;
 use touchline_core::state::{Row, State};
 
 use crate::cache::{Cache, Known, Packed};
@@ -145,6 +146,12 @@ impl Store {
         }
         let rows = OVERLAY_BYTES.min(self.contacts.bound() / OVERLAY_SHARE);
         is_half(&self.contacts) || is_half(&self.accounts) || self.rows.bytes() > rows
+    }
+
+    /// Makes ready for records of these accounts and contacts.
+    pub(crate) fn expect<'a>(&self, names: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
+        self.accounts.expect(&names.clone().map(|(account, _)| core_keys::account(account)).collect::<Vec<_>>());
+        self.contacts.expect(&names.map(|(account, contact)| core_keys::contact(account, contact)).collect::<Vec<_>>());
     }
 
     /// What the cached records take, for a gauge.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
-use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::message::{BorrowedMessage, Message, OwnedMessage};
 use touchline_core::dead_letter::DeadLetter;
 use touchline_core::event::Reject;
 use touchline_core::record::Record;
@@ -63,6 +63,17 @@ pub(crate) struct Entry<'a> {
     pub payload: Option<&'a [u8]>,
 }
 
+impl<'a> Entry<'a> {
+    fn of(message: &'a impl Message) -> Entry<'a> {
+        Entry { offset: message.offset(), payload: message.payload() }
+    }
+
+    pub fn read(&self) -> Result<Record<'a>, Reject> {
+        let payload = self.payload.ok_or_else(|| Reject::not_json("it is empty"))?;
+        Record::parse(payload, &TimeZone::UTC)
+    }
+}
+
 impl Active {
     pub fn new(number: i32, partition: Partition, stand: Stand) -> Active {
         Active {
@@ -103,12 +114,6 @@ impl Active {
         self.is_unfinished() || !self.backlog.is_empty()
     }
 
-    /// Keeps a message until those before it are done.
-    pub fn keep(&mut self, message: OwnedMessage) {
-        self.backlog_bytes += message.payload().map_or(0, <[u8]>::len);
-        self.backlog.push_back(message);
-    }
-
     /// Whether there is no room for more messages.
     pub fn is_full(&self) -> bool {
         self.backlog.len() >= BACKLOG || self.backlog_bytes >= BACKLOG_BYTES
@@ -125,32 +130,65 @@ impl Active {
             });
             return Ok(());
         }
-        for _ in 0..TURN {
-            let Some(message) = self.backlog.pop_front() else { break };
-            self.backlog_bytes -= message.payload().map_or(0, <[u8]>::len);
-            self.apply(&Entry { offset: message.offset(), payload: message.payload() })?;
-            if self.is_unfinished() {
-                break;
-            }
+        let mut turn: Vec<_> = self.backlog.drain(..TURN.min(self.backlog.len())).collect();
+        let done = self.apply_all(&turn)?;
+        self.backlog_bytes -= turn.iter().take(done).map(size).sum::<usize>();
+        for message in turn.drain(done..).rev() {
+            self.backlog.push_front(message);
         }
         Ok(())
     }
 
+    /// Takes the next messages of the log; those behind a record that takes longer are kept.
+    pub fn take(&mut self, messages: &[BorrowedMessage<'_>]) -> Result<(), StepError<StoreError>> {
+        let done = if self.is_busy() { 0 } else { self.apply_all(messages)? };
+        for message in messages.iter().skip(done) {
+            self.backlog_bytes += size(message);
+            self.backlog.push_back(message.detach());
+        }
+        Ok(())
+    }
+
+    /// Applies messages until one takes longer: how many.
+    fn apply_all<M: Message>(&mut self, messages: &[M]) -> Result<usize, StepError<StoreError>> {
+        let read = |message| {
+            let entry = Entry::of(message);
+            let record = entry.read();
+            (entry, record)
+        };
+        let records: Vec<_> = messages.iter().map(read).collect();
+        self.partition.store.expect(records.iter().filter_map(|(_, record)| match record {
+            Ok(Record::Event(event)) => Some((&*event.account, &*event.contact)),
+            _ => None,
+        }));
+        for (done, (entry, record)) in records.iter().enumerate() {
+            self.apply(entry, record)?;
+            if self.is_unfinished() {
+                return Ok(done + 1);
+            }
+        }
+        Ok(records.len())
+    }
+
     /// Takes the next record of the log. One from before the position has been taken already.
-    pub fn apply(&mut self, entry: &Entry<'_>) -> Result<(), StepError<StoreError>> {
+    pub fn apply(
+        &mut self,
+        entry: &Entry<'_>,
+        record: &Result<Record<'_>, Reject>,
+    ) -> Result<(), StepError<StoreError>> {
         if entry.offset < self.stand.position.offset {
             return Ok(());
         }
         // Offsets have gaps: of transactions, and where the topic is compacted.
         self.moved(Position::at(entry.offset));
-        let step = match entry.payload.map_or(Err(Reject::not_json("it is empty")), parse) {
+        let step = match record {
             Ok(record) => {
                 self.partition.batch.events += u64::from(matches!(record, Record::Event(_)));
                 self.partition.batch.bytes += entry.payload.map_or(0, <[u8]>::len) as u64;
-                self.partition.apply(&record)?
+                self.partition.apply(record)?
             }
             Err(reject) => {
-                self.reject(entry, &reject);
+                self.reject(entry, reject);
                 Step::Done
             }
         };
@@ -279,6 +317,6 @@ fn first(every: Duration, number: i32) -> Duration {
     every / 16 * (1 + number.unsigned_abs() % 16)
 }
 
-fn parse(payload: &[u8]) -> Result<Record<'_>, Reject> {
-    Record::parse(payload, &TimeZone::UTC)
+fn size(message: &impl Message) -> usize {
+    message.payload().map_or(0, <[u8]>::len)
 }

@@ -20,7 +20,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use touchline_core::step::StepError;
 use tracing::{debug, warn};
 
-use super::active::{Active, Entry};
+use super::active::Active;
 use super::client::{self, Member, TransactionalProducer};
 use super::error::ProcessError;
 use super::open::{Opener, SAY_EVERY, committed};
@@ -33,8 +33,8 @@ use crate::StoreError;
 const POLL: Duration = Duration::from_millis(50);
 /// Messages taken before anything else is looked at.
 const POLLS: usize = 256;
-/// Messages between two looks at what the batch holds.
-const LOOK_EVERY: usize = 32;
+/// Messages taken in one go, between two looks at what the batch holds: their contacts are fetched from memory together.
+const HAND: usize = 32;
 /// For a partition with more to do than a batch. Most ticks fire what they have to within a fraction of that.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// For the broker to let a new producer in.
@@ -150,20 +150,22 @@ impl Worker {
         }
         let member = self.member.clone();
         let mut wait = if self.is_busy() { Duration::ZERO } else { self.until_commit().min(POLL) };
-        for polled in 0..POLLS {
-            match member.poll(wait) {
-                Some(Ok(message)) => self.take(&message)?,
-                Some(Err(error)) => self.complain(error)?,
-                None => {
-                    if wait.is_zero() || self.shared.until_end.is_none() {
-                        return Ok(());
-                    }
-                    return self.pass();
+        for _ in 0..POLLS / HAND {
+            let mut hand = Vec::with_capacity(HAND);
+            while hand.len() < HAND {
+                match member.poll(wait) {
+                    Some(Ok(message)) => hand.push(message),
+                    Some(Err(error)) => self.complain(error)?,
+                    None => break,
                 }
+                wait = Duration::ZERO;
             }
-            wait = Duration::ZERO;
-            let is_full = polled % LOOK_EVERY == 0 && (self.is_full() || self.has_full());
-            if is_full || !member.context().is_empty() {
+            let is_all = hand.is_empty();
+            self.take(hand)?;
+            if is_all && self.shared.until_end.is_some() {
+                return self.pass();
+            }
+            if is_all || self.is_full() || self.has_full() || !member.context().is_empty() {
                 return Ok(());
             }
         }
@@ -197,18 +199,18 @@ impl Worker {
         self.active().any(|active| active.is_full() && !active.is_paused)
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), ProcessError> {
-        let Some(Owned::Active(active)) = self.owned.get_mut(&message.partition()) else { return Ok(()) };
+    fn take(&mut self, mut messages: Vec<BorrowedMessage<'_>>) -> Result<(), ProcessError> {
         // Until it is known how the last transaction ended, what comes will be read again.
         if self.producer.is_none() {
             return Ok(());
         }
-        if active.is_busy() {
-            active.keep(message.detach());
-            return Ok(());
+        messages.sort_by_key(Message::partition);
+        for messages in messages.chunk_by(|one, next| one.partition() == next.partition()) {
+            let Some(first) = messages.first() else { continue };
+            let Some(Owned::Active(active)) = self.owned.get_mut(&first.partition()) else { continue };
+            active.take(messages).map_err(|source| failed(active.number, source))?;
         }
-        let entry = Entry { offset: message.offset(), payload: message.payload() };
-        active.apply(&entry).map_err(|source| failed(active.number, source))
+        Ok(())
     }
 
     /// What the log has no more of, for `--until-end`: transaction markers are offsets too.

@@ -66,7 +66,8 @@ impl Sut {
             }
             let offset = self.active.stand.position.offset;
             let Some(line) = lines.get(offset as usize) else { return };
-            self.active.apply(&Entry { offset, payload: Some(line.as_bytes()) }).unwrap();
+            let entry = Entry { offset, payload: Some(line.as_bytes()) };
+            self.active.apply(&entry, &entry.read()).unwrap();
         }
     }
 
