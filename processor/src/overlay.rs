@@ -49,14 +49,21 @@ impl Overlay {
         self.rows.insert(key, value);
     }
 
-    /// The first row from `from` (inclusive) to `to` (exclusive).
-    pub(crate) fn first(&mut self, db: &DB, from: &[u8], to: &[u8]) -> Result<Option<Row>, rocksdb::Error> {
+    /// The first row from `from` (inclusive) to `to` (exclusive). `show` is given what is read for it and for those after it.
+    pub(crate) fn first(
+        &mut self,
+        db: &DB,
+        from: &[u8],
+        to: &[u8],
+        mut show: impl FnMut(&[Row]),
+    ) -> Result<Option<Row>, rocksdb::Error> {
         let Overlay { rows, ahead, .. } = self;
         let ahead = ahead.entry(from.first().copied().unwrap_or_default()).or_default();
         let mut from = Cow::Borrowed(from);
         while *from < *to {
             if !ahead.covers(&from) {
                 ahead.read(db, &from, to)?;
+                show(&ahead.rows);
             }
             let end = to.min(&ahead.to);
             if let Some((key, value)) = first(ahead.rows_in(&from, end), changes(rows, &from, end)) {

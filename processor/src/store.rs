@@ -14,7 +14,7 @@ use rocksdb::{DB, DBPinnableSlice, FlushOptions, WriteBatch, WriteOptions};
 use touchline_core::account::Account;
 use touchline_core::codec::Corrupt;
 use touchline_core::contact::Contact;
-use touchline_core::keys as core_keys;
+use touchline_core::keys::{self as core_keys, table};
 use touchline_core::state::{Row, State};
 
 use crate::cache::{Cache, Known, Packed};
@@ -150,8 +150,8 @@ impl Store {
 
     /// Makes ready for records of these accounts and contacts.
     pub(crate) fn expect<'a>(&self, names: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
-        self.accounts.expect(&names.clone().map(|(account, _)| core_keys::account(account)).collect::<Vec<_>>());
-        self.contacts.expect(&names.map(|(account, contact)| core_keys::contact(account, contact)).collect::<Vec<_>>());
+        self.accounts.expect(names.clone().map(|(account, _)| core_keys::account(account)));
+        self.contacts.expect(names.map(|(account, contact)| core_keys::contact(account, contact)));
     }
 
     /// What the cached records take, for a gauge.
@@ -310,7 +310,17 @@ impl State for Store {
     }
 
     fn first(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, StoreError> {
-        self.rows.first(&self.db, from, to).map_err(|error| StoreError::of(self.db.path(), error))
+        let Store { rows, db, contacts, accounts, .. } = self;
+        // A timer that fires takes its contact and account.
+        let expect = |ahead: &[Row]| {
+            let timers: Vec<_> = ahead.iter().filter_map(|(key, _)| core_keys::timer_of(key)).collect();
+            let of = |table: u8| timers.iter().filter(move |key| key.first() == Some(&table));
+            contacts.expect(of(table::CONTACT));
+            accounts.expect(of(table::ACCOUNT));
+            accounts
+                .expect(of(table::CONTACT).filter_map(|key| Some(core_keys::account(&core_keys::names(key).ok()?.0))));
+        };
+        rows.first(db, from, to, expect).map_err(|error| StoreError::of(db.path(), error))
     }
 
     fn last(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, StoreError> {

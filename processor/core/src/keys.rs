@@ -238,6 +238,12 @@ pub fn read_timer(key: &[u8]) -> Result<(Timestamp, Vec<u8>), Corrupt> {
     Ok((read_time(time)?, [&[record], names].concat()))
 }
 
+/// The key of the record that a row is the timer of; `None`: it is no timer.
+pub fn timer_of(key: &[u8]) -> Option<Vec<u8>> {
+    let is_timer = matches!(key.first(), Some(&(table::TIMER | table::ACCOUNT_TIMER)));
+    if is_timer { read_timer(key).ok().map(|(_, record)| record) } else { None }
+}
+
 /// The state machine's own record.
 pub fn machine() -> Vec<u8> {
     vec![table::MACHINE]
