@@ -159,9 +159,10 @@ impl<T: Packed> Cache<T> {
         self.evict();
     }
 
-    /// Leaves a record that was taken as it was.
-    pub(crate) fn keep(&mut self, key: &[u8]) {
-        let Some(at) = self.returned(key) else { return };
+    /// Puts a record back as it was taken.
+    pub(crate) fn keep(&mut self, key: &[u8], record: &T) {
+        // What has been listed meanwhile counts as gone.
+        let Some(at) = self.returned(key) else { return self.put(key, record) };
         let Some(Some(slot)) = self.slots.get_mut(at) else { return };
         if !slot.dirty {
             slot.pinned = false;

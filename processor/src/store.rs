@@ -141,11 +141,12 @@ impl Store {
 
     /// Whether the batch should be committed soon: what has changed cannot leave memory before.
     pub fn is_full(&self) -> bool {
-        fn is_half<T: Packed>(cache: &Cache<T>) -> bool {
-            cache.pinned_bytes() > cache.bound() / 2
+        // While it is written, it is in memory three times: here, in the batch, and in RocksDB's write buffer.
+        fn has_third<T: Packed>(cache: &Cache<T>) -> bool {
+            cache.pinned_bytes() > cache.bound() / 3
         }
         let rows = OVERLAY_BYTES.min(self.contacts.bound() / OVERLAY_SHARE);
-        is_half(&self.contacts) || is_half(&self.accounts) || self.rows.bytes() > rows
+        has_third(&self.contacts) || has_third(&self.accounts) || self.rows.bytes() > rows
     }
 
     /// Makes ready for records of these accounts and contacts.
@@ -270,8 +271,8 @@ impl State for Store {
         self.contacts.put(key, &contact);
     }
 
-    fn keep_contact(&mut self, key: &[u8], _: Box<Contact>) {
-        self.contacts.keep(key);
+    fn keep_contact(&mut self, key: &[u8], contact: Box<Contact>) {
+        self.contacts.keep(key, &contact);
     }
 
     fn contact_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -286,8 +287,8 @@ impl State for Store {
         self.accounts.put(key, &account);
     }
 
-    fn keep_account(&mut self, key: &[u8], _: Box<Account>) {
-        self.accounts.keep(key);
+    fn keep_account(&mut self, key: &[u8], account: Box<Account>) {
+        self.accounts.keep(key, &account);
     }
 
     fn account_keys(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {

@@ -4,10 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::types::RDKafkaRespErr;
 use serde_json::Value;
 use touchline_harness::{Kafka, eventually};
 
@@ -16,7 +12,7 @@ use crate::harness::{DEADLINE, Place};
 
 /// What is known at the end: `version` apart, of each key; and every alert change there was.
 #[derive(Debug, PartialEq)]
-struct Answer {
+pub struct Answer {
     facts: BTreeSet<String>,
     scores: BTreeMap<String, Value>,
     alerts: BTreeMap<(String, u64), Value>,
@@ -37,7 +33,7 @@ impl Answer {
     }
 
     /// What the topics of this prefix say.
-    fn read(kafka: &Kafka, prefix: &str) -> Answer {
+    pub fn read(kafka: &Kafka, prefix: &str) -> Answer {
         let values = |topic: &str| {
             let mut versions = BTreeMap::new();
             let mut latest = BTreeMap::new();
@@ -65,7 +61,7 @@ impl Answer {
     }
 
     /// What a replay of the history says.
-    fn truth() -> &'static Answer {
+    pub fn truth() -> &'static Answer {
         static TRUTH: OnceLock<Answer> = OnceLock::new();
         TRUTH.get_or_init(|| {
             let place = Place::with(&[("history.jsonl.gz", community::GZIP)]);
@@ -75,7 +71,7 @@ impl Answer {
         })
     }
 
-    fn is_like(&self, other: &Answer, with_alerts: bool) {
+    pub fn is_like(&self, other: &Answer, with_alerts: bool) {
         let missing: Vec<_> = other.facts.difference(&self.facts).take(3).collect();
         let beyond: Vec<_> = self.facts.difference(&other.facts).take(3).collect();
         assert!(missing.is_empty() && beyond.is_empty(), "facts: missing {missing:#?}, beyond {beyond:#?}");
@@ -109,17 +105,20 @@ fn near(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// A deployment of its own on the broker that all share.
-struct Deployment {
-    kafka: &'static Kafka,
-    prefix: String,
+/// A deployment of its own, on the broker that all share or on another.
+pub struct Deployment<'k> {
+    pub kafka: &'k Kafka,
+    pub prefix: String,
     partitions: u32,
-    place: Place,
+    pub place: Place,
 }
 
-impl Deployment {
-    fn new(partitions: u32) -> Deployment {
-        let kafka = Kafka::shared();
+impl Deployment<'_> {
+    pub fn new(partitions: u32) -> Deployment<'static> {
+        Deployment::on(Kafka::shared(), partitions)
+    }
+
+    pub fn on(kafka: &Kafka, partitions: u32) -> Deployment<'_> {
         let prefix = kafka.unique("corridor");
         let deployment = Deployment { kafka, prefix, partitions, place: Place::new() };
         let settings = [("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")];
@@ -127,12 +126,12 @@ impl Deployment {
         deployment
     }
 
-    fn topic(&self, name: &str) -> String {
+    pub fn topic(&self, name: &str) -> String {
         format!("{}.{name}", self.prefix)
     }
 
     /// One process, without snapshots: the command line.
-    fn process(&self, name: &str) -> String {
+    pub fn process(&self, name: &str) -> String {
         self.process_with(name, "none")
     }
 
@@ -149,12 +148,12 @@ impl Deployment {
     }
 
     /// Appends a history; the last tick is at [`AS_OF`].
-    fn feed(&self, history: &[String], ticks: Ticks) {
+    pub fn feed(&self, history: &[String], ticks: Ticks) {
         self.append(&self.log(history, ticks));
     }
 
     /// A history as a log: ticks in every partition, each record where its account is.
-    fn log(&self, history: &[String], ticks: Ticks) -> Vec<Entry> {
+    pub fn log(&self, history: &[String], ticks: Ticks) -> Vec<Entry> {
         let mut log = Vec::new();
         let mut newest: Option<Timestamp> = None;
         let mut last: Option<Timestamp> = None;
@@ -177,7 +176,7 @@ impl Deployment {
         log
     }
 
-    fn append(&self, log: &[Entry]) {
+    pub fn append(&self, log: &[Entry]) {
         let records = log.iter().map(|(partition, account, line)| {
             (*partition, account.as_ref().map(String::as_bytes), Some(line.as_bytes()))
         });
@@ -190,22 +189,22 @@ impl Deployment {
     }
 
     /// Works until the end, and says what came of it.
-    fn finish(&self, process: &str) -> Value {
+    pub fn finish(&self, process: &str) -> Value {
         self.place.run(&format!("{process} --until-end --json")).ok().json()
     }
 
     /// Records that have been published so far.
-    fn published(&self) -> usize {
+    pub fn published(&self) -> usize {
         self.kafka.read_committed(&self.topic("facts")).len()
     }
 }
 
 /// Partition, key and value of a record.
-type Entry = (Option<i32>, Option<String>, String);
+pub type Entry = (Option<i32>, Option<String>, String);
 
 /// Which ticks there are.
 #[derive(Clone, Copy)]
-enum Ticks {
+pub enum Ticks {
     /// One before each record that is newer than all before it, as `replay` has them.
     Each,
     /// One a day.
@@ -234,90 +233,6 @@ fn whatever_the_order_facts_and_scores_are_the_same() {
     let deployment = Deployment::new(1);
     deployment.feed(&community::shuffled(7), Ticks::End);
     deployment.finish(&deployment.process("one"));
-    Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), false);
-}
-
-#[test]
-fn killed_again_and_again_it_says_everything_once() {
-    let deployment = Deployment::new(4);
-    let process = deployment.process("one");
-    let log = deployment.log(community::lines(), Ticks::Each);
-    // Equal parts: each has events, so each has something to publish, however much of the last was done.
-    for part in log.chunks(log.len().div_ceil(6)) {
-        deployment.append(part);
-        let before = deployment.published();
-        let mut running = deployment.place.start(&process);
-        running.until("some work", || deployment.published() > before);
-        running.kill();
-    }
-    deployment.finish(&process);
-    Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), true);
-}
-
-/// A worker that takes what it is given, and never gives anything back.
-struct Keeper;
-
-impl ClientContext for Keeper {}
-
-impl ConsumerContext for Keeper {
-    fn rebalance(&self, member: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            member.incremental_assign(list).unwrap();
-        }
-    }
-}
-
-#[test]
-fn killed_while_partitions_moved_it_finds_those_that_are_nobodys() {
-    let deployment = Deployment::new(4);
-    deployment.feed(&community::lines()[..1000], Ticks::End);
-    let name = "0123456789abcdef0123456789abcdef";
-    let process = deployment.process("one");
-    std::fs::create_dir(deployment.place.path("one")).unwrap();
-    deployment.place.write("one/instance.process", name);
-    // The first worker is told to give up what the second is to have, and dies.
-    let join = |worker: usize, sessions: &[&BaseConsumer<Keeper>], partitions: usize| {
-        let mut client = deployment.kafka.client();
-        client.set("group.id", deployment.topic("processor")).set("group.instance.id", format!("{name}.{worker}"));
-        client.set("partition.assignment.strategy", "cooperative-sticky").set("enable.auto.commit", "false");
-        let member: BaseConsumer<Keeper> = client.create_with_context(Keeper).unwrap();
-        member.subscribe(&[&deployment.topic("events")]).unwrap();
-        eventually(DEADLINE, "its part", || {
-            for polled in sessions.iter().chain([&&member]) {
-                drop(polled.poll(std::time::Duration::from_millis(100)));
-            }
-            let found = member.fetch_group_list(Some(&deployment.topic("processor")), DEADLINE).unwrap();
-            let has_all = |members: usize| members == sessions.len() + 1;
-            found.groups().iter().any(|group| group.state() == "Stable" && has_all(group.members().len()))
-                && member.assignment().unwrap().count() == partitions
-        });
-        member
-    };
-    let first = join(0, &[], 4);
-    let second = join(1, &[&first], 0);
-    // Without a good-bye: what takes their names shuts them out.
-    std::mem::forget((first, second));
-    let ran = deployment.place.run(&format!("{process} --until-end --json")).ok();
-    assert_eq!(ran.json()["events"], 1000);
-    assert!(ran.err.contains("nobody has these partitions"), "{ran}");
-}
-
-#[test]
-fn four_processes_that_come_and_go_share_the_work() {
-    let deployment = Deployment::new(64);
-    deployment.feed(community::lines(), Ticks::Daily);
-    let mut first = deployment.place.start(&deployment.process("a"));
-    first.until("its first facts", || deployment.published() > 0);
-    let second = deployment.place.start(&deployment.process("b"));
-    let third = deployment.place.start(&deployment.process("c"));
-    let before = deployment.published();
-    eventually(DEADLINE, "work after the rebalance", || deployment.published() > before);
-    first.signal("TERM");
-    first.ended().ok();
-    third.kill();
-    deployment.finish(&deployment.process("d"));
-    second.signal("TERM");
-    second.ended().ok();
     Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), false);
 }
 

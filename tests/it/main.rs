@@ -15,6 +15,7 @@ mod dead_letters;
 mod documented;
 mod follow;
 mod generated;
+mod group;
 mod harness;
 mod kafka;
 mod log;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
-use rdkafka::message::{BorrowedMessage, Message, OwnedMessage};
+use rdkafka::message::{Message, OwnedMessage};
 use touchline_core::dead_letter::DeadLetter;
 use touchline_core::event::Reject;
 use touchline_core::record::Record;
@@ -58,9 +58,9 @@ pub(crate) struct Active {
 }
 
 /// A message of the log, borrowed or kept.
-pub(crate) struct Entry<'a> {
-    pub offset: i64,
-    pub payload: Option<&'a [u8]>,
+struct Entry<'a> {
+    offset: i64,
+    payload: Option<&'a [u8]>,
 }
 
 impl<'a> Entry<'a> {
@@ -68,7 +68,7 @@ impl<'a> Entry<'a> {
         Entry { offset: message.offset(), payload: message.payload() }
     }
 
-    pub fn read(&self) -> Result<Record<'a>, Reject> {
+    fn read(&self) -> Result<Record<'a>, Reject> {
         let payload = self.payload.ok_or_else(|| Reject::not_json("it is empty"))?;
         Record::parse(payload, &TimeZone::UTC)
     }
@@ -140,11 +140,15 @@ impl Active {
     }
 
     /// Takes the next messages of the log; those behind a record that takes longer are kept.
-    pub fn take(&mut self, messages: &[BorrowedMessage<'_>]) -> Result<(), StepError<StoreError>> {
+    pub fn take<M: Message>(
+        &mut self,
+        messages: &[M],
+        detach: impl Fn(&M) -> OwnedMessage,
+    ) -> Result<(), StepError<StoreError>> {
         let done = if self.is_busy() { 0 } else { self.apply_all(messages)? };
         for message in messages.iter().skip(done) {
             self.backlog_bytes += size(message);
-            self.backlog.push_back(message.detach());
+            self.backlog.push_back(detach(message));
         }
         Ok(())
     }
@@ -171,11 +175,7 @@ impl Active {
     }
 
     /// Takes the next record of the log. One from before the position has been taken already.
-    pub fn apply(
-        &mut self,
-        entry: &Entry<'_>,
-        record: &Result<Record<'_>, Reject>,
-    ) -> Result<(), StepError<StoreError>> {
+    fn apply(&mut self, entry: &Entry<'_>, record: &Result<Record<'_>, Reject>) -> Result<(), StepError<StoreError>> {
         if entry.offset < self.stand.position.offset {
             return Ok(());
         }

@@ -154,6 +154,8 @@ pub(super) fn consumer(config: &Config, worker: usize) -> Result<Member, KafkaEr
 pub(super) fn observer(config: &Config) -> Result<Member, KafkaError> {
     let mut client = config.client.clone();
     client.set("group.id", &config.group);
+    // It is seldom polled, and what it has to tell would pile up.
+    client.remove("debug").remove("statistics.interval.ms");
     // The broker's end of a partition, open transactions included.
     client.set("isolation.level", "read_uncommitted");
     client.create_with_context(Rebalances::default())

@@ -18,6 +18,10 @@ use tracing::{debug, warn};
 use super::client::{self, Member, Quiet};
 use super::{Config, Shared};
 
+/// How soon the end of the workers is noticed.
+const WAKE_EVERY: Duration = Duration::from_millis(200);
+/// Events of the observer that are served at each look: it tells them only to who polls it, and they would pile up.
+const EVENTS: usize = 16;
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A partition on the move is nobody's meanwhile: its state is written, and a member is noticed to be gone, within that.
@@ -36,17 +40,24 @@ pub(super) fn watch(config: &Arc<Config>, shared: &Arc<Shared>) -> io::Result<()
 fn look(config: &Config, shared: &Weak<Shared>) {
     let mut observer = None;
     let mut unowned_since: BTreeMap<i32, Instant> = BTreeMap::new();
+    let mut looked_at = Instant::now();
     while shared.strong_count() > 0 {
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(WAKE_EVERY);
+        if looked_at.elapsed() < LOOK_EVERY {
+            continue;
+        }
+        looked_at = Instant::now();
         let looked = match &observer {
             Some(observer) => unowned(config, observer),
             None => client::observer(config).and_then(|made| unowned(config, observer.insert(made))),
         };
-        // While it is not known who has what, nobody waits for anything.
-        let found = looked.unwrap_or_else(|error| {
-            debug!(%error, "who has which partition is not known; asking again");
-            Unowned::default()
-        });
+        let found = match looked {
+            Ok(found) => found,
+            Err(error) => {
+                debug!(%error, "who has which partition is not known; asking again");
+                continue;
+            }
+        };
         unowned_since.retain(|partition, _| found.partitions.contains(partition));
         for partition in &found.partitions {
             unowned_since.entry(*partition).or_insert_with(Instant::now);
@@ -70,12 +81,14 @@ struct Unowned {
 
 /// What nobody has, of a group in which nothing moves.
 fn unowned(config: &Config, observer: &Member) -> Result<Unowned, KafkaError> {
+    (0..EVENTS).for_each(|_| drop(observer.poll(Duration::ZERO)));
+    // First: it takes brokers that are no more out of the list of those who are asked for the group.
+    let found = observer.fetch_metadata(Some(&config.topics.events), WITHIN)?;
     let groups = observer.fetch_group_list(Some(&config.group), WITHIN)?;
     let Some(group) = groups.groups().iter().find(|group| group.name() == config.group && group.state() == STABLE)
     else {
         return Ok(Unowned::default());
     };
-    let found = observer.fetch_metadata(Some(&config.topics.events), WITHIN)?;
     let all = found.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id());
     let mut partitions: BTreeSet<i32> = all.collect();
     for member in group.members() {
@@ -124,6 +137,8 @@ fn nudge(config: &Config) -> Result<(), KafkaError> {
     let mut client = config.client.clone();
     client.set("group.id", &config.group).set("partition.assignment.strategy", "cooperative-sticky");
     client.set("session.timeout.ms", client::SESSION_MS).set("enable.auto.commit", "false");
+    // It leaves when it is done.
+    client.remove("group.instance.id");
     let member: BaseConsumer<Quiet> = client.create_with_context(Quiet)?;
     // The processor's own, and nobody else of the group reads it.
     member.subscribe(&[&config.topics.dead_letters])?;

@@ -6,7 +6,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 use serde_json::Value;
 use touchline_core::output::Topic;
 
@@ -19,16 +19,54 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// For room in the queue.
 const ROOM: Duration = Duration::from_millis(5);
 
-/// Publishes batches and commits offsets: all or nothing. After an error nobody knows which, and the producer is good for
-/// nothing any more: the next one of its name settles the transaction, and then the group's offsets tell.
+/// What became of a transaction that failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nothing was published, and the producer can go on: so it is when the group has a new generation.
+    Aborted(KafkaError),
+    /// Nobody knows, and the producer is good for nothing any more: the next one of its name settles the transaction, and
+    /// then the group's offsets tell.
+    Unknown(KafkaError),
+}
+
+/// Publishes batches and commits offsets: all or nothing.
 pub(super) fn commit<'a>(
     producer: &TransactionalProducer,
     topics: &Topics,
     batches: impl Iterator<Item = &'a OutputBatch>,
     offsets: &TopicPartitionList,
     group: &ConsumerGroupMetadata,
-) -> Result<(), KafkaError> {
+) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
+    match publish(producer, topics, batches, offsets, group, deadline) {
+        Ok(()) => Ok(()),
+        Err(error) if requires_abort(&error) => match abort(producer, deadline) {
+            Ok(()) => Err(Failure::Aborted(error)),
+            Err(_) => Err(Failure::Unknown(error)),
+        },
+        Err(error) => Err(Failure::Unknown(error)),
+    }
+}
+
+fn abort(producer: &TransactionalProducer, deadline: Instant) -> Result<(), KafkaError> {
+    // librdkafka waits for what is on its way, of which it is heard only in a poll, and there is none in its own abort.
+    producer.purge(PurgeConfig::default().queue());
+    producer.flush(deadline.saturating_duration_since(Instant::now()))?;
+    until(deadline, |left| producer.abort_transaction(left))
+}
+
+fn requires_abort(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(error) if error.txn_requires_abort())
+}
+
+fn publish<'a>(
+    producer: &TransactionalProducer,
+    topics: &Topics,
+    batches: impl Iterator<Item = &'a OutputBatch>,
+    offsets: &TopicPartitionList,
+    group: &ConsumerGroupMetadata,
+    deadline: Instant,
+) -> Result<(), KafkaError> {
     producer.begin_transaction()?;
     batches.flat_map(OutputBatch::iter).try_for_each(|output| send(producer, topics, output, deadline))?;
     until(deadline, |left| producer.send_offsets_to_transaction(offsets, group, left))?;

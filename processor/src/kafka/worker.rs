@@ -18,14 +18,14 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
 use touchline_core::step::StepError;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::active::Active;
 use super::client::{self, Member, TransactionalProducer};
 use super::error::ProcessError;
 use super::open::{Opener, SAY_EVERY, committed};
 use super::status::{Doing, Restoring};
-use super::transaction;
+use super::transaction::{self, Failure};
 use super::{Config, Shared};
 use crate::StoreError;
 
@@ -37,6 +37,8 @@ const POLLS: usize = 256;
 const HAND: usize = 32;
 /// For a partition with more to do than a batch. Most ticks fire what they have to within a fraction of that.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// One after the other, a commit interval apart: a group has its next generation by then, or something else is wrong.
+const ABORTS: u32 = 5;
 /// For the broker to let a new producer in.
 const INIT: Duration = Duration::from_secs(5);
 /// Between two attempts while the broker is away.
@@ -65,6 +67,8 @@ pub(super) struct Worker {
     is_subscribed: bool,
     owned: BTreeMap<i32, Owned>,
     committed_at: Instant,
+    /// Transactions since then that were aborted.
+    aborted: u32,
     told_at: Instant,
     /// Since when messages are left where they are.
     held_since: Option<Instant>,
@@ -88,6 +92,7 @@ impl Worker {
             is_subscribed: false,
             owned: BTreeMap::new(),
             committed_at: now,
+            aborted: 0,
             told_at: now,
             held_since: None,
             said_at: None,
@@ -208,13 +213,17 @@ impl Worker {
         for messages in messages.chunk_by(|one, next| one.partition() == next.partition()) {
             let Some(first) = messages.first() else { continue };
             let Some(Owned::Active(active)) = self.owned.get_mut(&first.partition()) else { continue };
-            active.take(messages).map_err(|source| failed(active.number, source))?;
+            active.take(messages, BorrowedMessage::detach).map_err(|source| failed(active.number, source))?;
         }
         Ok(())
     }
 
     /// What the log has no more of, for `--until-end`: transaction markers are offsets too.
     fn pass(&mut self) -> Result<(), ProcessError> {
+        // After a doubt the member's own positions are those from before it, until all have been sought again.
+        if self.producer.is_none() {
+            return Ok(());
+        }
         let positions = self.member.position().map_err(ProcessError::Refused)?;
         for element in positions.elements() {
             if let (Some(Owned::Active(active)), Offset::Offset(offset)) =
@@ -324,11 +333,22 @@ impl Worker {
                 element.set_metadata(active.stand.metadata());
             }
         }
-        if offsets.count() > 0
-            && let Err(error) = self.publish(&producer, &offsets)
-        {
-            return self.doubt(error);
+        if offsets.count() > 0 {
+            match self.publish(&producer, &offsets) {
+                Ok(()) => {}
+                // All of it is still here, and goes into the next transaction.
+                Err(Failure::Aborted(error)) if self.aborted < ABORTS => {
+                    info!(worker = self.number, %error, "a transaction was aborted; trying again");
+                    self.shared.metrics.aborted();
+                    self.aborted += 1;
+                    self.producer = Some(producer);
+                    self.committed_at = Instant::now();
+                    return Ok(());
+                }
+                Err(Failure::Aborted(error) | Failure::Unknown(error)) => return self.doubt(error),
+            }
         }
+        self.aborted = 0;
         self.producer = Some(producer);
         self.stored()?;
         self.shared.metrics.committed(begun.elapsed());
@@ -336,10 +356,21 @@ impl Worker {
         Ok(())
     }
 
-    fn publish(&self, producer: &TransactionalProducer, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+    /// The same until it is certain what was published: nothing of what is given up may be left.
+    fn settle(&mut self) -> Result<(), ProcessError> {
+        while self.producer.is_some() && self.active().any(|active| active.partition.is_dirty) {
+            self.commit()?;
+            if self.aborted > 0 {
+                std::thread::sleep(self.config.settings.commit_interval);
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, producer: &TransactionalProducer, offsets: &TopicPartitionList) -> Result<(), Failure> {
         let batches = self.active().map(|active| &active.partition.outputs);
         // Of now: a generation of before would be refused.
-        let group = self.member.group_metadata().ok_or(KafkaError::Canceled)?;
+        let group = self.member.group_metadata().ok_or(Failure::Unknown(KafkaError::Canceled))?;
         transaction::commit(producer, &self.config.topics, batches, offsets, &group)
     }
 
@@ -370,7 +401,7 @@ impl Worker {
     fn doubt(&mut self, error: KafkaError) -> Result<(), ProcessError> {
         warn!(worker = self.number, %error, "it is not certain what was published; going on from the last commit");
         self.shared.metrics.aborted();
-        self.producer = None;
+        (self.producer, self.aborted) = (None, 0);
         if error.rdkafka_error_code().is_some_and(is_refusal) {
             return Err(ProcessError::Refused(error));
         }
@@ -425,7 +456,7 @@ impl Worker {
 
     /// Commits, closes everything, and leaves nothing behind.
     fn leave(&mut self) -> Result<(), ProcessError> {
-        self.commit()?;
+        self.settle()?;
         let all: Vec<i32> = self.owned.keys().copied().collect();
         self.give_up(&all, false)
     }

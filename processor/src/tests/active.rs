@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use rdkafka::message::{OwnedMessage, Timestamp};
 use tempfile::TempDir;
 use touchline_core::keys::table;
 use touchline_core::output::Topic;
@@ -13,7 +14,7 @@ use touchline_core::output::Topic;
 use super::worker::log;
 use super::{open, rows};
 use crate::Topics;
-use crate::kafka::active::{Active, Entry};
+use crate::kafka::active::Active;
 use crate::kafka::position::{Committed, Position, Stand};
 use crate::partition::Partition;
 
@@ -43,6 +44,8 @@ fn op() -> impl Strategy<Value = Op> {
 /// The partition, and what the brokers have of it.
 struct Sut {
     active: Active,
+    /// The offset that is read next.
+    next: i64,
     committed: Option<Position>,
     alerts: Vec<String>,
     latest: BTreeMap<(Topic, String), String>,
@@ -57,17 +60,23 @@ fn start(dir: &Path, committed: Option<Position>) -> Active {
     active
 }
 
+fn message(offset: i64, line: &str) -> OwnedMessage {
+    let payload = Some(line.as_bytes().to_vec());
+    OwnedMessage::new(payload, None, "events".to_owned(), Timestamp::NotAvailable, 0, offset, None)
+}
+
 impl Sut {
     fn apply(&mut self, lines: &[String], records: usize) {
-        for _ in 0..records {
-            if self.active.is_busy() {
+        for turn in 0..records {
+            // Some come while there is more than enough to do.
+            if self.active.is_busy() && turn % 3 > 0 {
                 self.active.go_on().unwrap();
                 continue;
             }
-            let offset = self.active.stand.position.offset;
-            let Some(line) = lines.get(offset as usize) else { return };
-            let entry = Entry { offset, payload: Some(line.as_bytes()) };
-            self.active.apply(&entry, &entry.read()).unwrap();
+            let rest = (self.next..).zip(lines.iter().skip(self.next as usize));
+            let hand: Vec<_> = rest.take(1 + turn % 4).map(|(offset, line)| message(offset, line)).collect();
+            self.next += hand.len() as i64;
+            self.active.take(&hand, OwnedMessage::clone).unwrap();
         }
     }
 
@@ -95,7 +104,8 @@ impl Sut {
 }
 
 fn run(dir: &Path, lines: &Arc<Vec<String>>, ops: Vec<Op>) -> Sut {
-    let mut sut = Sut { active: start(dir, None), committed: None, alerts: Vec::new(), latest: BTreeMap::new() };
+    let mut sut =
+        Sut { active: start(dir, None), next: 0, committed: None, alerts: Vec::new(), latest: BTreeMap::new() };
     for op in ops {
         match op {
             Op::Apply(records) => sut.apply(lines, records),
@@ -110,14 +120,16 @@ fn run(dir: &Path, lines: &Arc<Vec<String>>, ops: Vec<Op>) -> Sut {
                 }
                 sut.active.abort().unwrap();
                 sut.active.publish_from(sut.committed.map(|position| Committed { position, generation: 0 }));
+                sut.next = sut.active.stand.position.offset;
             }
             Op::Crash => {
                 drop(sut.active);
                 sut.active = start(dir, sut.committed);
+                sut.next = sut.active.stand.position.offset;
             }
         }
     }
-    while sut.active.is_busy() || sut.active.stand.position.offset < lines.len() as i64 {
+    while sut.active.is_busy() || sut.next < lines.len() as i64 {
         sut.apply(lines, 100);
         sut.publish();
     }

@@ -28,7 +28,8 @@ const BOUND: usize = 4_000;
 #[derive(Clone, Debug)]
 enum Op {
     Put(u8, u16, usize),
-    Keep(u8),
+    /// Whether all are listed meanwhile.
+    Keep(u8, bool),
     Lose(u8),
     Keys(u8, u8),
     Commit,
@@ -38,7 +39,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (0..40u8, any::<u16>(), 0..600usize).prop_map(|(key, value, bytes)| Op::Put(key, value, bytes)),
-        4 => (0..40u8).prop_map(Op::Keep),
+        4 => (0..40u8, any::<bool>()).prop_map(|(key, is_listed)| Op::Keep(key, is_listed)),
         1 => (0..40u8).prop_map(Op::Lose),
         1 => (0..40u8, 0..40u8).prop_map(|(from, to)| Op::Keys(from, to.max(from))),
         1 => Just(Op::Commit),
@@ -100,11 +101,14 @@ proptest! {
                     prop_assert_eq!(was, model.insert(key, value));
                     sut.cache.put(&[key], &Toy { value, bytes });
                 }
-                Op::Keep(key) => {
+                Op::Keep(key, is_listed) => {
                     let toy = sut.take(key);
                     prop_assert_eq!(toy.as_ref().map(|toy| toy.value), model.get(&key).copied());
-                    if toy.is_some() {
-                        sut.cache.keep(&[key]);
+                    if let Some(toy) = toy {
+                        if is_listed {
+                            drop(sut.cache.dirty_range(&[0], &[40]));
+                        }
+                        sut.cache.keep(&[key], &toy);
                     }
                 }
                 Op::Lose(key) => prop_assert_eq!(sut.take(key).map(|toy| toy.value), model.remove(&key)),
@@ -163,8 +167,8 @@ fn gives_back_the_slots_of_what_it_has_no_room_for_any_more() {
             cache.put(&[round, high, low], &Toy { value: number, bytes });
             cache.each_dirty(|_, _| ());
             cache.settle();
-            let Known::Here(_) = cache.take(&[round, high, low]).unwrap() else { panic!("{number} is lost") };
-            cache.keep(&[round, high, low]);
+            let Known::Here(newest) = cache.take(&[round, high, low]).unwrap() else { panic!("{number} is lost") };
+            cache.keep(&[round, high, low], &newest);
         }
     }
     assert!(cache.slots() < 40, "{} slots for the eight records that fit", cache.slots());

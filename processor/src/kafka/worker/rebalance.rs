@@ -27,7 +27,7 @@ impl Worker {
                 Rebalance::Assigned(partitions) => self.assigned(&partitions)?,
                 Rebalance::Revoked { partitions, lost } => {
                     if !lost {
-                        self.commit()?;
+                        self.settle()?;
                     }
                     self.give_up(&partitions, lost)?;
                     let list = self.list(&partitions);
