@@ -163,7 +163,9 @@ fn run(driver: Driver, sink: &str) -> End {
     let end = catch_unwind(AssertUnwindSafe(|| driver.run()))
         .unwrap_or_else(|_| End::Failed(SinkError::fatal("it panicked, which is a mistake in touchline")));
     if let End::Failed(error) = &end {
-        error!(sink, error = chain(error), "sink stopped; started again, it goes on where it stopped");
+        let reason = chain(error);
+        error!(sink, error = reason, "sink stopped; once that is mended, start it again: it goes on where it stopped");
+        report.stopped(&reason);
     }
     report.ended();
     end

@@ -101,7 +101,10 @@ impl Metrics {
                 "touchline_sink_undelivered_since_seconds",
                 "Unix time at which the oldest change that was read and is not yet delivered was published; 0: there is none.",
             )?,
-            failing: gauge("touchline_sink_failing", "1 from an attempt that failed to the next that succeeds.")?,
+            failing: gauge(
+                "touchline_sink_failing",
+                "1 from an attempt that failed to the next that succeeds, and of a sink that has stopped.",
+            )?,
             delivery,
         })
     }

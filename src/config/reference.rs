@@ -235,7 +235,7 @@ fn webhooks() -> Vec<Setting> {
             "schedule",
             format!("an array of {}", span(&RETRY_AFTER)),
             &format!("[{schedule}]"),
-            "Pauses between attempts; then it is a dead letter.",
+            "Pauses between attempts; then it is a dead letter. While nothing gets through, one message after another is tried, and the time of all goes on: they are given up after as long, and fewer attempts.",
         ),
         is(WEBHOOK, "timeout", span(&REQUEST), &timeout, "For a whole attempt."),
         is(WEBHOOK, "concurrency", whole(&CONCURRENCY), &concurrency, "Requests at once."),

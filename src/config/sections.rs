@@ -77,7 +77,7 @@ pub(super) enum Kind {
 pub(super) fn root(t: &mut Table<'_, '_>) -> Config {
     let kafka = t.table("kafka", kafka);
     let topics = t.table("topics", topics);
-    let sources = sources(t);
+    let sources = sources(t, &topics);
     let lapse = t.table("lapse", lapse);
     let since = t.table("alerts", |t| t.opt("since", timestamp));
     let internal = t.table("internal", |t| t.set("domains", domain)).unwrap_or_default();
@@ -122,12 +122,16 @@ fn snapshots(t: &mut Table<'_, '_>) -> Option<Snapshots> {
     url.map(|url| Snapshots { url: Some(url).filter(|url| url != "none"), every })
 }
 
-fn sources(t: &mut Table<'_, '_>) -> Vec<Source> {
+fn sources(t: &mut Table<'_, '_>, own: &Topics) -> Vec<Source> {
+    let own = [&own.events, &own.progress, &own.alerts, &own.scores, &own.facts, &own.dead_letters];
     let (mut names, mut taken) = (BTreeSet::new(), BTreeSet::new());
     t.tables("source", |t| {
         let topics = t.set("topics", topic).unwrap_or_default();
         if let Some(topic) = topics.iter().find(|topic| !taken.insert((*topic).clone())) {
             t.wrong("topics", format!("`{topic}` is another source's already: what comes from it would be read twice"));
+        }
+        if let Some(topic) = topics.iter().find(|topic| own.contains(topic)) {
+            t.wrong("topics", format!("`{topic}` is written by touchline itself: what it reads there would never end"));
         }
         t.check("format", built_in(&FORMATS, &FORMATS_LATER));
         Source {

@@ -500,6 +500,11 @@ fn sources_and_sinks_are_judged() {
         "6:10: source[1].topics: `x` is another source's already: what comes from it would be read twice",
     );
 
+    source(
+        "topics = ['x', 'touchline.facts']",
+        "3:10: source[0].topics: `touchline.facts` is written by touchline itself: what it reads there would never end",
+    );
+
     let sink = |more: &str, expect: &str| check(&format!("[[sink]]\nname = 's'\n{more}"), Err(&[expect]));
     sink("topics = ['alerts']\ndir = 'x'", "1:1: sink[0].kind: is required and missing");
     sink("kind = 'file'\ntopics = ['alerts']", "1:1: sink[0].dir: is required and missing");

@@ -133,7 +133,8 @@ pub(super) fn consumer(config: &Config, worker: usize) -> Result<Member, KafkaEr
         ("group.instance.id", &format!("{}.{worker}", config.instance)),
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("session.timeout.ms", SESSION_MS),
-        ("heartbeat.interval.ms", "1500"),
+        // How soon a member hears of a rebalance, and how little of the session of one that has left is to be waited for.
+        ("heartbeat.interval.ms", "500"),
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
         // A hole in the log must not be skipped over.

@@ -242,8 +242,11 @@ impl Driver {
             }
             Err(error) => return Err(error),
         };
-        self.works(Trouble::Pending);
         let Settled { lane, rejected, through } = settled;
+        // To give up is no success.
+        if rejected.is_empty() {
+            self.works(Trouble::Pending);
+        }
         if !self.lanes.contains_key(&lane) {
             return Ok(());
         }

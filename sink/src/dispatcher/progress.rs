@@ -85,6 +85,12 @@ impl Report {
         });
     }
 
+    /// It delivers nothing any more until it is started again.
+    pub fn stopped(&self, reason: &str) {
+        self.metrics.failing.set(1);
+        self.progress.send_modify(|progress| progress.failing = Some(reason.to_owned()));
+    }
+
     pub fn works(&self) {
         self.metrics.failing.set(0);
         self.progress.send_modify(|progress| progress.failing = None);

@@ -9,11 +9,12 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use touchline_core::dead_letter::DeadLetter;
 
 use super::config::KafkaFeedConfig;
+use super::context::Quiet;
 use crate::feed::Rejection;
 
 /// For each operation: enough for a broker that elects a leader; the sink waits meanwhile.
@@ -27,7 +28,7 @@ const LETTER_BYTES: usize = 900 << 10;
 
 /// A transactional producer.
 pub struct Letters {
-    producer: ThreadedProducer<DefaultProducerContext>,
+    producer: ThreadedProducer<Quiet>,
     topic: String,
 }
 
@@ -39,7 +40,7 @@ impl Letters {
             .set("transactional.id", format!("{}.{}", config.group, config.instance))
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
             .set("message.timeout.ms", MESSAGE_TIMEOUT_MS);
-        let producer: ThreadedProducer<_> = client.create()?;
+        let producer: ThreadedProducer<_> = client.create_with_context(Quiet)?;
         producer.init_transactions(WITHIN)?;
         Ok(Letters { producer, topic: config.dead_letters.clone() })
     }
