@@ -128,7 +128,7 @@ impl<T: Packed> Cache<T> {
     }
 
     /// Fetches records from memory that will be taken soon: many at once take little longer than one.
-    pub(crate) fn expect(&self, keys: impl Iterator<Item: AsRef<[u8]>>) {
+    pub(crate) fn prefetch(&self, keys: impl Iterator<Item: AsRef<[u8]>>) {
         // To compare the key would be to wait for the slot; another's is found seldom, and does no harm.
         let places: Vec<usize> =
             keys.filter_map(|key| self.index.find(self.hasher.hash_one(key.as_ref()), |_| true).copied()).collect();

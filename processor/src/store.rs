@@ -150,9 +150,9 @@ impl Store {
     }
 
     /// Makes ready for records of these accounts and contacts.
-    pub(crate) fn expect<'a>(&self, names: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
-        self.accounts.expect(names.clone().map(|(account, _)| core_keys::account(account)));
-        self.contacts.expect(names.map(|(account, contact)| core_keys::contact(account, contact)));
+    pub(crate) fn prefetch<'a>(&self, names: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
+        self.accounts.prefetch(names.clone().map(|(account, _)| core_keys::account(account)));
+        self.contacts.prefetch(names.map(|(account, contact)| core_keys::contact(account, contact)));
     }
 
     /// What the cached records take, for a gauge.
@@ -313,15 +313,16 @@ impl State for Store {
     fn first(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, StoreError> {
         let Store { rows, db, contacts, accounts, .. } = self;
         // A timer that fires takes its contact and account.
-        let expect = |ahead: &[Row]| {
+        let prefetch = |ahead: &[Row]| {
             let timers: Vec<_> = ahead.iter().filter_map(|(key, _)| core_keys::timer_of(key)).collect();
             let of = |table: u8| timers.iter().filter(move |key| key.first() == Some(&table));
-            contacts.expect(of(table::CONTACT));
-            accounts.expect(of(table::ACCOUNT));
-            accounts
-                .expect(of(table::CONTACT).filter_map(|key| Some(core_keys::account(&core_keys::names(key).ok()?.0))));
+            contacts.prefetch(of(table::CONTACT));
+            accounts.prefetch(of(table::ACCOUNT));
+            accounts.prefetch(
+                of(table::CONTACT).filter_map(|key| Some(core_keys::account(&core_keys::names(key).ok()?.0))),
+            );
         };
-        rows.first(db, from, to, expect).map_err(|error| StoreError::of(db.path(), error))
+        rows.first(db, from, to, prefetch).map_err(|error| StoreError::of(db.path(), error))
     }
 
     fn last(&mut self, from: &[u8], to: &[u8]) -> Result<Option<Row>, StoreError> {

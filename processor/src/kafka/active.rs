@@ -21,7 +21,9 @@ use crate::{Progress, StoreError};
 const BACKLOG: usize = 2_000;
 /// Their bytes.
 const BACKLOG_BYTES: usize = 4 << 20;
-/// Of them, what is taken in one turn, which is about as long as a slice: other partitions wait for theirs.
+/// Messages taken in one go: their contacts are fetched from memory together.
+pub(super) const HAND: usize = 32;
+/// Of those that wait, what is taken in one turn, which is about as long as a slice: other partitions wait for theirs.
 const TURN: usize = 256;
 
 /// A state is written so often, if it has changed: when it is not certain how a transaction ended, what was not written is
@@ -130,11 +132,16 @@ impl Active {
             });
             return Ok(());
         }
-        let mut turn: Vec<_> = self.backlog.drain(..TURN.min(self.backlog.len())).collect();
-        let done = self.apply_all(&turn)?;
-        self.backlog_bytes -= turn.iter().take(done).map(size).sum::<usize>();
-        for message in turn.drain(done..).rev() {
-            self.backlog.push_front(message);
+        for _ in 0..TURN / HAND {
+            let mut hand: Vec<_> = self.backlog.drain(..HAND.min(self.backlog.len())).collect();
+            let done = self.apply_all(&hand)?;
+            self.backlog_bytes -= hand.iter().take(done).map(size).sum::<usize>();
+            for message in hand.drain(done..).rev() {
+                self.backlog.push_front(message);
+            }
+            if self.is_unfinished() {
+                break;
+            }
         }
         Ok(())
     }
@@ -161,7 +168,7 @@ impl Active {
             (entry, record)
         };
         let records: Vec<_> = messages.iter().map(read).collect();
-        self.partition.store.expect(records.iter().filter_map(|(_, record)| match record {
+        self.partition.store.prefetch(records.iter().filter_map(|(_, record)| match record {
             Ok(Record::Event(event)) => Some((&*event.account, &*event.contact)),
             _ => None,
         }));

@@ -20,7 +20,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use touchline_core::step::StepError;
 use tracing::{debug, info, warn};
 
-use super::active::Active;
+use super::active::{Active, HAND};
 use super::client::{self, Member, TransactionalProducer};
 use super::error::ProcessError;
 use super::open::{Opener, SAY_EVERY, committed};
@@ -33,8 +33,6 @@ use crate::StoreError;
 const POLL: Duration = Duration::from_millis(50);
 /// Messages taken before anything else is looked at.
 const POLLS: usize = 256;
-/// Messages taken in one go, between two looks at what the batch holds: their contacts are fetched from memory together.
-const HAND: usize = 32;
 /// For a partition with more to do than a batch. Most ticks fire what they have to within a fraction of that.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// One after the other, a commit interval apart: a group has its next generation by then, or something else is wrong.
