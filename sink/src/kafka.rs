@@ -22,7 +22,7 @@ mod partition;
 mod place;
 mod stats;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rdkafka::message::Message;
@@ -56,8 +56,6 @@ pub struct KafkaFeed {
     client: Option<Client>,
     renew_at: Instant,
     lanes: BTreeMap<Lane, Partition>,
-    /// What this client has ever read.
-    started: BTreeSet<Lane>,
     /// The lane that was cut last: the others come first.
     last: Option<Lane>,
     events: VecDeque<Event>,
@@ -90,7 +88,6 @@ impl KafkaFeed {
             client: Some(client),
             renew_at: now,
             lanes: BTreeMap::new(),
-            started: BTreeSet::new(),
             last: None,
             events: VecDeque::new(),
             revoking: None,
@@ -169,7 +166,7 @@ impl KafkaFeed {
             if is_full && !self.is_paused {
                 client.pause(self.lanes.values()).map_err(retry)?;
                 self.is_paused = true;
-                self.lanes.values_mut().for_each(|partition| partition.is_current = false);
+                self.lanes.values_mut().for_each(Partition::disturbed);
             }
             match client.poll() {
                 Polled::Record(message) => {
@@ -280,7 +277,6 @@ impl KafkaFeed {
     fn lose(&mut self, error: KafkaFeedError) -> Result<(), FeedError> {
         self.client = None;
         self.letters = None;
-        self.started.clear();
         self.renew_at = Instant::now() + RENEW_AFTER;
         self.events = std::mem::take(&mut self.lanes).into_keys().map(Event::Revoked).collect();
         (self.revoking, self.astray_at) = (None, None);

@@ -2,13 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use touchline_harness::{Kafka, eventually};
 
 use crate::harness::{DEADLINE, Place, Ran, Running};
+
+/// How often it is asked for a page.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// All stages at work.
 struct Corridor {
@@ -60,7 +64,11 @@ impl Corridor {
     }
 
     fn until_ready(&self) {
-        eventually(DEADLINE, "ready", || self.get("/readyz").0 == 200);
+        let since = Instant::now();
+        while self.get("/readyz").0 != 200 {
+            assert!(since.elapsed() < DEADLINE, "not ready: {:?}\n{}", self.get("/readyz"), self.running().said());
+            thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// The value of a metric without labels, if it has one.

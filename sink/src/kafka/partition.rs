@@ -18,6 +18,8 @@ use crate::sink::{BATCH_BYTES, Batch, Change, Cursor};
 const METADATA_BYTES: usize = 4_000;
 /// In front of the rejected offsets there.
 const REJECTED: &str = "rejected ";
+/// Once a partition is being fetched, the client looks where it is at least once a second, and tells it once a second.
+const STALE: u8 = 2;
 /// What lies behind the last record of a lane, and is nothing to read (the ends of transactions), moves the cursor only
 /// when the lane has been quiet for so long: it is for the sake of retention, and costs a write.
 const QUIET: Duration = Duration::from_secs(10);
@@ -36,8 +38,8 @@ pub struct Partition {
     pub is_dirty: bool,
     /// It is being read.
     pub is_started: bool,
-    /// Whether [`Ends`] are of what is being read now, and not of before it was started again or paused.
-    pub is_current: bool,
+    /// So many of the [`Ends`] to come may still be of before it was started again, or paused.
+    stale: u8,
     /// Where it was started.
     pub start: i64,
     /// Behind the last record taken from the consumer.
@@ -70,7 +72,7 @@ impl Partition {
             remembered: None,
             is_dirty: false,
             is_started: false,
-            is_current: true,
+            stale: 0,
             start: 0,
             read: 0,
             end: 0,
@@ -87,8 +89,9 @@ impl Partition {
     }
 
     /// From here on it is read from `offset`.
-    pub fn started(&mut self, offset: i64, end: i64, is_current: bool) {
-        (self.is_started, self.is_current) = (true, is_current);
+    pub fn started(&mut self, offset: i64, end: i64) {
+        self.is_started = true;
+        self.disturbed();
         (self.start, self.read, self.end) = (offset, offset, end.max(offset));
         self.buffer.clear();
         self.buffered_bytes = 0;
@@ -107,8 +110,13 @@ impl Partition {
         self.buffered_bytes += bytes;
         self.read = offset + 1;
         self.end = self.end.max(self.read);
-        (self.is_current, self.skip_to, self.quiet_since) = (true, None, Instant::now());
+        (self.stale, self.skip_to, self.quiet_since) = (0, None, Instant::now());
         Some(bytes)
+    }
+
+    /// The client begins to fetch it anew, and says for a while where it was before.
+    pub fn disturbed(&mut self) {
+        self.stale = STALE;
     }
 
     /// Whether there is a batch to be cut.
@@ -148,8 +156,13 @@ impl Partition {
 
     /// What the client says of where it is. All records before `next_offset` have been taken.
     pub fn look(&mut self, ends: Ends) {
-        self.is_current |= ends.next_offset <= self.read;
-        if !self.is_started || !self.is_current || ends.ls_offset < 0 {
+        if !self.is_started || !ends.is_fetched() {
+            return;
+        }
+        if ends.next_offset <= self.read {
+            self.stale = 0;
+        } else if self.stale > 0 {
+            self.stale -= 1;
             return;
         }
         if ends.next_offset < ends.ls_offset {

@@ -60,9 +60,7 @@ impl KafkaFeed {
             None => first,
         };
         client.read(partition, offset).map_err(retry)?;
-        // What the client says of where it is may be of before, if it has read the partition before.
-        let is_first = self.started.insert(lane.clone());
-        partition.started(offset, end, is_first);
+        partition.started(offset, end);
         self.is_at_end = false;
         if self.is_paused {
             client.pause([&*partition]).map_err(retry)?;

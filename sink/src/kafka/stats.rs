@@ -32,6 +32,24 @@ pub struct Ends {
     pub next_offset: i64,
     /// The last stable offset; negative while unknown.
     pub ls_offset: i64,
+    /// The broker that it is fetched from; negative while there is none.
+    broker: i32,
+    fetch_state: FetchState,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum FetchState {
+    Active,
+    #[serde(other)]
+    Other,
+}
+
+impl Ends {
+    /// Whether it is being fetched, and it is known how far it goes.
+    pub fn is_fetched(&self) -> bool {
+        self.fetch_state == FetchState::Active && self.broker >= 0 && self.ls_offset >= 0
+    }
 }
 
 impl Stats {

@@ -310,6 +310,32 @@ fn only_what_is_committed_and_tombstones_too() {
 }
 
 #[test]
+fn a_lane_that_comes_back_has_nothing_behind_its_last_record() {
+    let scene = Scene::new(&[(Topic::Facts, 2)]);
+    let writer: BaseProducer = scene.kafka.client().set("transactional.id", scene.prefix.as_str()).create().unwrap();
+    writer.init_transactions(PATIENCE).unwrap();
+    writer.begin_transaction().unwrap();
+    for partition in 0..2 {
+        let record = BaseRecord::<str, str>::to(&scene.topics[0].1).key("key").payload("value");
+        writer.send(record.partition(partition)).unwrap();
+    }
+    writer.flush(PATIENCE).unwrap();
+    writer.commit_transaction(PATIENCE).unwrap();
+    let stored = Stored::default();
+    let first = scene.dispatcher("a", &stored, well());
+    eventually("both to arrive", || progress(&first).delivered == 2);
+    let second = scene.dispatcher("b", &stored, well());
+    eventually("the other to have its share", || progress(&second).lanes.len() == 1);
+    closed(second);
+    eventually("it to come back", || progress(&first).lanes.len() == 2);
+    eventually("nothing to be left, though the end of a transaction is", || {
+        let progress = progress(&first);
+        progress.caught_up && progress.lanes.values().all(|lane| lane.lag == Some(0))
+    });
+    closed(first);
+}
+
+#[test]
 fn a_broker_that_goes_and_comes_is_waited_for() {
     let kafka: &'static Kafka = Box::leak(Box::new(Kafka::start(&[])));
     let scene = Scene::on(kafka, &[(Topic::Facts, 2)]);
