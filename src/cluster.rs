@@ -10,6 +10,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::groups::GroupList;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::metadata::Metadata;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -91,8 +92,8 @@ impl Reader {
         }
         client.set("group.id", group).set_log_level(RDKafkaLogLevel::Warning);
         client.remove("group.instance.id");
-        // It would bury the one line that counts.
-        client.remove("debug");
+        // It would bury the one line that counts, and what nobody polls for would pile up.
+        client.remove("debug").remove("statistics.interval.ms");
         let servers = client.get("bootstrap.servers").unwrap_or_default().to_owned();
         match client.create_with_context(Heard::default()) {
             Ok(consumer) => Ok(Reader { consumer, servers }),
@@ -103,6 +104,11 @@ impl Reader {
     /// What the brokers tell of themselves, and of one topic or all.
     pub fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
         self.consumer.fetch_metadata(topic, WITHIN).or_else(|error| bail!(self.unanswered(&error)))
+    }
+
+    /// What the brokers tell of a consumer group.
+    pub fn group(&self, name: &str) -> Result<GroupList> {
+        self.consumer.fetch_group_list(Some(name), WITHIN).or_else(|error| bail!(self.unanswered(&error)))
     }
 
     /// Why nobody answered.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +19,7 @@ use crate::cli::Misconfigured;
 use crate::cluster::{self, Reader};
 use crate::config::Config;
 use crate::http::Health;
+use crate::watch::Watch;
 
 /// Between two attempts while no broker answers.
 const RETRY: Duration = Duration::from_secs(1);
@@ -26,8 +27,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_secs(5);
 /// How often it is looked whether the brokers answer.
 const ASK_EVERY: Duration = Duration::from_secs(5);
-/// How often a stop is looked for.
-const STOP_POLL: Duration = Duration::from_millis(100);
 /// What is in the way is said again so often: a broker may be away for hours, and the log is read afterwards.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 /// Alerts and dead letters are kept so long.
@@ -130,7 +129,11 @@ pub fn prepare(
         match attempt(config, &runtime, &reader, &admin) {
             Ok(true) => {
                 brokers.tell(None);
-                return Watch::start(brokers, reader, config.topics.events.clone(), stop.clone()).map(Some);
+                let topic = config.topics.events.clone();
+                let look = move |_: &dyn Fn() -> bool| {
+                    brokers.tell(reader.metadata(Some(&topic)).err().map(|error| format!("{error:#}")));
+                };
+                return Watch::start("brokers", ASK_EVERY, stop.clone(), look).map(Some);
             }
             Ok(false) => {}
             Err(error) if error.is::<Misconfigured>() => return Err(error),
@@ -139,41 +142,6 @@ pub fn prepare(
         thread::sleep(RETRY);
     }
     Ok(None)
-}
-
-/// Asks the brokers now and then whether they are there. It ends when it is dropped or the process is told to stop: its client
-/// is gone before the process is.
-pub struct Watch {
-    is_over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Watch {
-    fn start(brokers: Brokers, reader: Reader, topic: String, stop: Arc<AtomicBool>) -> Result<Watch> {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let seen = is_over.clone();
-        let watch = move || {
-            let mut asked_at = Instant::now();
-            while !stop.load(Ordering::Relaxed) && !seen.load(Ordering::Relaxed) {
-                if asked_at.elapsed() >= ASK_EVERY {
-                    brokers.tell(reader.metadata(Some(&topic)).err().map(|error| format!("{error:#}")));
-                    asked_at = Instant::now();
-                }
-                thread::sleep(STOP_POLL);
-            }
-        };
-        let thread = thread::Builder::new().name("brokers".to_owned()).spawn(watch)?;
-        Ok(Watch { is_over, thread: Some(thread) })
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            warn!("the thread that asks for the brokers has panicked");
-        }
-    }
 }
 
 /// Whether the brokers answer: for `/readyz`, and in the log once at the start, once at the end and seldom in between.

@@ -12,6 +12,7 @@ pub mod generate;
 pub mod http;
 pub mod kafka;
 pub mod metrics;
+pub mod owners;
 pub mod pipeline;
 pub mod process;
 pub mod replay;
@@ -21,6 +22,7 @@ pub mod sinks;
 pub mod stages;
 pub mod state;
 pub mod telemetry;
+pub mod watch;
 
 /// For RocksDB, too, where the platform lets it: with both on one heap, what one gives back the other can use.
 #[global_allocator]

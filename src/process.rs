@@ -13,8 +13,9 @@ use touchline_processor::kafka::{self, Instance, SnapshotPlan, Status};
 use touchline_processor::{Memory, Metrics, Progress, Settings, Snapshots};
 
 use crate::cli::Misconfigured;
-use crate::config::Config;
+use crate::config::{Config, Topics};
 use crate::http::{self, Health};
+use crate::owners::{self, Group};
 use crate::report::resources;
 use crate::{kafka as topics, signals};
 
@@ -46,8 +47,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let _watch = topics::prepare(config, &client, &health, &stop)?;
     let instance = Instance::take(&config.state.dir, INSTANCE)?;
-    let prepared = Prepared::new(options, client, &instance, &registry)?;
+    let prepared = Prepared::new(options, client.clone(), &instance, &registry)?;
     prepared.watch(&health);
+    let _owners = owners::watch(&client, &config.topics, vec![prepared.group(&config.topics)], &stop)?;
     let done = prepared.run(&stop)?;
     if options.json {
         let mut out = io::stdout().lock();
@@ -100,6 +102,11 @@ impl Prepared {
     pub fn watch(&self, health: &Health) {
         let status = self.status.clone();
         health.watch("processor", Box::new(move || status.problem()));
+    }
+
+    /// The group that it is in.
+    pub fn group(&self, ours: &Topics) -> Group {
+        Group::new(&self.config.group, [&ours.events], &self.config.instance, ours)
     }
 
     /// Works until `stop` is set, or at its end.

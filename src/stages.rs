@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::cli::{Misconfigured, Usage};
 use crate::config::{self, Config};
 use crate::http::{self, Health};
+use crate::owners::{self, Group};
 use crate::sinks::SinkPlan;
 use crate::{kafka, process, signals};
 
@@ -62,14 +63,16 @@ pub fn run(config: &Config, stages: &Stages) -> Result<ExitCode> {
     if stop.load(Ordering::Relaxed) {
         return Ok(ExitCode::SUCCESS);
     }
-    let sinks = start_sinks(config, &client, &sinks, &registry, &health)?;
+    let mut groups = Vec::new();
+    let sinks = start_sinks(config, &client, &sinks, &registry, &health, &mut groups)?;
     let mut front = Vec::new();
     if has_processor {
-        front.push(start_processor(config, &client, &registry, &health)?);
+        front.push(start_processor(config, &client, &registry, &health, &mut groups)?);
     }
     if has_ingest {
-        front.push(start_ingest(config, &client, &registry)?);
+        front.push(start_ingest(config, &client, &registry, &mut groups)?);
     }
+    let _owners = owners::watch(&client, &config.topics, groups, &stop)?;
     wait(&stop, &front, sinks.as_ref().map(|(dispatcher, _)| dispatcher));
     info!("draining");
     let ended: Vec<Result<()>> = front.into_iter().rev().map(Stage::drain).collect();
@@ -132,6 +135,7 @@ fn start_sinks(
     plans: &[SinkPlan],
     registry: &Registry,
     health: &Health,
+    groups: &mut Vec<Group>,
 ) -> Result<Option<(Dispatcher, Vec<Instance>)>> {
     if plans.is_empty() {
         return Ok(None);
@@ -140,9 +144,12 @@ fn start_sinks(
     let (mut routes, mut instances) = (Vec::new(), Vec::new());
     for plan in plans {
         let instance = Instance::take(&config.state.dir, &format!("sink.{}", plan.name))?;
+        let group = format!("{}.sink.{}", topics.prefix, plan.name);
+        let read = plan.topics.iter().map(|topic| topics.output(*topic));
+        groups.push(Group::new(&group, read, instance.name(), topics));
         let feed = KafkaFeed::new(KafkaFeedConfig {
             client: client.clone(),
-            group: format!("{}.sink.{}", topics.prefix, plan.name),
+            group,
             instance: instance.name().to_owned(),
             topics: plan.topics.iter().map(|topic| (*topic, topics.output(*topic).to_owned())).collect(),
             dead_letters: topics.dead_letters.clone(),
@@ -164,19 +171,26 @@ fn start_sinks(
     Ok(Some((dispatcher, instances)))
 }
 
-fn start_processor(config: &Config, client: &ClientConfig, registry: &Registry, health: &Health) -> Result<Stage> {
+fn start_processor(
+    config: &Config,
+    client: &ClientConfig,
+    registry: &Registry,
+    health: &Health,
+    groups: &mut Vec<Group>,
+) -> Result<Stage> {
     let options = process::Options { config: config.clone(), until_end: false, from_log_start: false, json: false };
     let (client, registry) = (client.clone(), registry.clone());
     let instance = Instance::take(&config.state.dir, process::INSTANCE)?;
     let prepared = process::Prepared::new(&options, client, &instance, &registry)?;
     prepared.watch(health);
+    groups.push(prepared.group(&config.topics));
     Stage::start("processor", move |stop| {
         let _held = instance;
         prepared.run(stop).map(drop)
     })
 }
 
-fn start_ingest(config: &Config, client: &ClientConfig, registry: &Registry) -> Result<Stage> {
+fn start_ingest(config: &Config, client: &ClientConfig, registry: &Registry, groups: &mut Vec<Group>) -> Result<Stage> {
     let instance = Instance::take(&config.state.dir, "ingest")?;
     let topics = &config.topics;
     let ingest = ingest::Config {
@@ -192,7 +206,8 @@ fn start_ingest(config: &Config, client: &ClientConfig, registry: &Registry) -> 
         identity: Identity::new(config.internal.iter().cloned()),
         rules: config.rules(),
     };
-    let registry = registry.clone();
+    let (instance_name, registry) = (instance.name(), registry.clone());
+    groups.extend(ingest.groups().map(|(name, read)| Group::new(&name, read, instance_name, topics)));
     Stage::start("ingest", move |stop| {
         let _held = instance;
         Ok(ingest::run(&ingest, &registry, stop)?)

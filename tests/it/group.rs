@@ -42,39 +42,108 @@ impl ConsumerContext for Keeper {
     }
 }
 
-#[test]
-fn killed_while_partitions_moved_it_finds_those_that_are_nobodys() {
-    let deployment = Deployment::new(4);
-    deployment.feed(&community::lines()[..1000], Ticks::End);
-    let name = "0123456789abcdef0123456789abcdef";
-    let process = deployment.process("one");
-    std::fs::create_dir(deployment.place.path("one")).unwrap();
-    deployment.place.write("one/instance.process", name);
-    // The first worker is told to give up what the second is to have, and dies.
-    let join = |worker: usize, sessions: &[&BaseConsumer<Keeper>], partitions: usize| {
+/// Leaves a group as it is when its two members are killed where the first has been told to give up half of a topic's
+/// four partitions, and the second has not got them.
+fn tear(deployment: &Deployment<'_>, group: &str, topic: &str, members: [&str; 2]) {
+    let group = deployment.topic(group);
+    let join = |name: &str, sessions: &[&BaseConsumer<Keeper>], partitions: usize| {
         let mut client = deployment.kafka.client();
-        client.set("group.id", deployment.topic("processor")).set("group.instance.id", format!("{name}.{worker}"));
+        client.set("group.id", &group).set("group.instance.id", name);
         client.set("partition.assignment.strategy", "cooperative-sticky").set("enable.auto.commit", "false");
         let member: BaseConsumer<Keeper> = client.create_with_context(Keeper).unwrap();
-        member.subscribe(&[&deployment.topic("events")]).unwrap();
+        member.subscribe(&[topic]).unwrap();
         eventually(DEADLINE, "its part", || {
             for polled in sessions.iter().chain([&&member]) {
                 drop(polled.poll(Duration::from_millis(100)));
             }
-            let found = member.fetch_group_list(Some(&deployment.topic("processor")), DEADLINE).unwrap();
+            let found = member.fetch_group_list(Some(&group), DEADLINE).unwrap();
             let has_all = |members: usize| members == sessions.len() + 1;
             found.groups().iter().any(|group| group.state() == "Stable" && has_all(group.members().len()))
                 && member.assignment().unwrap().count() == partitions
         });
         member
     };
-    let first = join(0, &[], 4);
-    let second = join(1, &[&first], 0);
+    let first = join(members[0], &[], 4);
+    let second = join(members[1], &[&first], 0);
     // Without a good-bye: what takes their names shuts them out.
     std::mem::forget((first, second));
+}
+
+/// Two processes: the directory of the state, and what is called so in Kafka.
+const NAMES: [(&str, &str); 2] = [("a", "0123456789abcdef0123456789abcdef"), ("b", "fedcba9876543210fedcba9876543210")];
+
+fn name(deployment: &Deployment<'_>, dir: &str, stage: &str, name: &str) {
+    std::fs::create_dir_all(deployment.place.path(dir)).unwrap();
+    deployment.place.write(&format!("{dir}/instance.{stage}"), name);
+}
+
+#[test]
+fn killed_while_partitions_moved_it_finds_those_that_are_nobodys() {
+    let deployment = Deployment::new(4);
+    deployment.feed(&community::lines()[..1000], Ticks::End);
+    let (dir, instance) = NAMES[0];
+    let process = deployment.process(dir);
+    name(&deployment, dir, "process", instance);
+    let workers = [0, 1].map(|worker| format!("{instance}.{worker}"));
+    tear(&deployment, "processor", &deployment.topic("events"), [&workers[0], &workers[1]]);
     let ran = deployment.place.run(&format!("{process} --until-end --json")).ok();
     assert_eq!(ran.json()["events"], 1000);
     assert!(ran.err.contains("nobody has these partitions"), "{ran}");
+}
+
+#[test]
+fn sinks_killed_while_partitions_moved_find_those_that_are_nobodys() {
+    let deployment = Deployment::new(4);
+    deployment.feed(&community::lines()[..3000], Ticks::End);
+    deployment.finish(&deployment.process("one"));
+    let alerts = deployment.kafka.read_committed(&deployment.topic("alerts")).len();
+    assert!(alerts > 100);
+    let sinks = NAMES.map(|(dir, instance)| {
+        name(&deployment, dir, "sink.files", instance);
+        let sink = format!("[[sink]]\nname = \"files\"\nkind = \"file\"\ndir = \"{dir}/out\"\ntopics = [\"alerts\"]\n");
+        format!("sink files {}", deployment.configure(dir, &sink))
+    });
+    tear(&deployment, "sink.files", &deployment.topic("alerts"), NAMES.map(|(_, instance)| instance));
+    let running = sinks.map(|sink| deployment.place.start(&sink));
+    let written = |(dir, _)| {
+        let file = format!("{dir}/out/alerts.jsonl");
+        if deployment.place.exists(&file) { deployment.place.read(&file).lines().count() } else { 0 }
+    };
+    eventually(DEADLINE, "every alert", || NAMES.map(written).iter().sum::<usize>() >= alerts);
+    let said = running.map(|running| {
+        running.signal("TERM");
+        running.ended().ok().err
+    });
+    assert_eq!(NAMES.map(written).iter().sum::<usize>(), alerts);
+    assert!(said.concat().contains("nobody has these partitions"), "{said:?}");
+}
+
+#[test]
+fn ingest_killed_while_partitions_moved_finds_those_that_are_nobodys() {
+    let deployment = Deployment::new(4);
+    let source = deployment.topic("source");
+    deployment.kafka.create_topic(&source, 4, &[]);
+    let lines = &community::lines()[..1000];
+    let records = lines.iter().zip(0..).map(|(line, number)| (Some(number % 4), None, Some(line.as_bytes())));
+    deployment.kafka.produce_all(&source, records);
+    let ingests = NAMES.map(|(dir, instance)| {
+        name(&deployment, dir, "ingest", instance);
+        let source = format!("[[source]]\nname = \"community\"\ntopics = [\"{source}\"]\n");
+        format!("ingest {}", deployment.configure(dir, &source))
+    });
+    tear(&deployment, "ingest", &source, NAMES.map(|(_, instance)| instance));
+    let running = ingests.map(|ingest| deployment.place.start(&ingest));
+    let events = || {
+        let all = deployment.kafka.read_committed(&deployment.topic("events"));
+        let text = |value: Vec<u8>| String::from_utf8(value).unwrap();
+        all.into_iter().filter_map(|it| it.value.map(text)).filter(|it| it.contains("\"account\"")).count()
+    };
+    eventually(DEADLINE, "every event", || events() >= lines.len());
+    let said = running.map(|running| {
+        running.signal("TERM");
+        running.ended().ok().err
+    });
+    assert!(said.concat().contains("nobody has these partitions"), "{said:?}");
 }
 
 #[test]

@@ -137,14 +137,18 @@ impl Deployment<'_> {
 
     /// One process with these snapshots.
     fn process_with(&self, name: &str, snapshots: &str) -> String {
+        format!("process {}", self.configure(name, &format!("[snapshots]\nurl = \"{snapshots}\"\n")))
+    }
+
+    /// What tells a command what to work with, and where: in a state directory of this name.
+    pub fn configure(&self, name: &str, more: &str) -> String {
         let (bootstrap, prefix, partitions) = (self.kafka.bootstrap(), &self.prefix, self.partitions);
         let config = format!(
             "[kafka]\nbootstrap_servers = \"{bootstrap}\"\n[topics]\nprefix = \"{prefix}\"\npartitions = {partitions}\n\
-             [state]\ndir = \"{name}\"\nmemory = \"128MiB\"\n[snapshots]\nurl = \"{snapshots}\"\n\
-             [http]\nlisten = \"127.0.0.1:0\"\n"
+             [state]\ndir = \"{name}\"\nmemory = \"128MiB\"\n[http]\nlisten = \"127.0.0.1:0\"\n{more}"
         );
         self.place.write(&format!("{name}.toml"), config);
-        format!("process --config {name}.toml")
+        format!("--config {name}.toml")
     }
 
     /// Appends a history; the last tick is at [`AS_OF`].

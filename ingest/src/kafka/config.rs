@@ -64,6 +64,9 @@ pub enum RecordFormat {
     Canonical,
 }
 
+/// The groups: who reads the sources, and who ticks.
+const SOURCES: &str = "ingest";
+const TICKER: &str = "ticker";
 /// The longest a session of a static member lives without a heartbeat: how long its partitions stay where they are when
 /// it is gone for good. Brokers allow no shorter one by default.
 const SESSION_MS: &str = "6000";
@@ -118,6 +121,16 @@ const PRODUCER: [(&str, &str); 8] = [
 const REFUSED: [&str; 3] = ["delivery.timeout.ms", "request.required.acks", "transactional.id"];
 
 impl Config {
+    /// The consumer groups, each with the topics that it shares out.
+    pub fn groups(&self) -> [(String, Vec<String>); 2] {
+        let sources = self.sources.iter().flat_map(|source| &source.topics).cloned().collect();
+        [(self.group(SOURCES), sources), (self.group(TICKER), vec![self.topics.progress.clone()])]
+    }
+
+    fn group(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
     /// Whether clients can be made of the properties.
     pub(super) fn check(&self) -> KafkaResult<()> {
         let clients = [self.source_consumer(), self.ticker_consumer(), self.end_sampler(), self.event_producer()];
@@ -132,17 +145,17 @@ impl Config {
 
     /// The group that shares the sources' partitions.
     pub(super) fn source_consumer(&self) -> ClientConfig {
-        self.consumer("ingest")
+        self.consumer(SOURCES)
     }
 
     /// The group whose one active member is the ticker.
     pub(super) fn ticker_consumer(&self) -> ClientConfig {
-        self.consumer("ticker")
+        self.consumer(TICKER)
     }
 
     /// For reading `progress` without joining anything.
     pub(super) fn progress_reader(&self) -> ClientConfig {
-        let mut client = self.consumer("ticker");
+        let mut client = self.consumer(TICKER);
         client.remove("group.instance.id");
         client
     }
@@ -173,7 +186,7 @@ impl Config {
 
     fn consumer(&self, group: &str) -> ClientConfig {
         let mut client = with(&self.client, &[&CLIENT_DEFAULTS, &CONSUMER_DEFAULTS], &CONSUMER);
-        client.set("group.id", format!("{}.{group}", self.prefix));
+        client.set("group.id", self.group(group));
         client.set("group.instance.id", &self.instance);
         client
     }

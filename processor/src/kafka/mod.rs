@@ -16,7 +16,6 @@ mod error;
 mod instance;
 mod margin;
 mod open;
-mod owners;
 pub(crate) mod position;
 mod restoring;
 mod status;
@@ -157,7 +156,6 @@ pub fn run(config: Config, metrics: Metrics, status: Arc<Status>, stop: &AtomicB
     if let Some(plan) = config.snapshots.as_ref().filter(|_| !config.until_end) {
         shared.margin.start(&config, &plan.snapshots, &shared.metrics).map_err(ProcessError::Thread)?;
     }
-    owners::watch(&config, &shared).map_err(ProcessError::Thread)?;
     let is_over = AtomicBool::new(false);
     let mut outcome = Ok(());
     thread::scope(|scope| {
