@@ -59,6 +59,8 @@ pub(crate) struct Cache<T> {
     /// The slots of dirty records, each once; by key, which is the order they are written in, once they have been sorted.
     dirty: Vec<(Key, usize)>,
     is_sorted: bool,
+    /// Nothing has been left to the database alone: of what is not here it need not be asked.
+    is_whole: bool,
     bytes: usize,
     pinned_bytes: usize,
     bound: usize,
@@ -86,8 +88,8 @@ impl Slot {
 }
 
 impl<T: Packed> Cache<T> {
-    /// A cache of at most `bound` bytes of clean records.
-    pub(crate) fn new(bound: usize) -> Cache<T> {
+    /// A cache of at most `bound` bytes of clean records. `is_whole`: the database has none.
+    pub(crate) fn new(bound: usize, is_whole: bool) -> Cache<T> {
         Cache {
             records: PhantomData,
             index: HashTable::new(),
@@ -97,6 +99,7 @@ impl<T: Packed> Cache<T> {
             taken: Vec::new(),
             dirty: Vec::new(),
             is_sorted: true,
+            is_whole,
             bytes: 0,
             pinned_bytes: 0,
             bound,
@@ -112,7 +115,7 @@ impl<T: Packed> Cache<T> {
 
     /// Takes a record out.
     pub(crate) fn take(&mut self, key: &[u8]) -> Result<Known<T>, Corrupt> {
-        let Some(at) = self.find(key) else { return Ok(Known::Unknown) };
+        let Some(at) = self.find(key) else { return Ok(if self.is_whole { Known::Gone } else { Known::Unknown }) };
         if self.taken.contains(&at) {
             return Ok(Known::Gone);
         }
@@ -255,7 +258,7 @@ impl<T: Packed> Cache<T> {
         for (_, at) in std::mem::take(&mut self.dirty) {
             self.remove(at);
         }
-        self.is_sorted = true;
+        (self.is_sorted, self.is_whole) = (true, false);
         self.taken.clear();
         self.pinned_bytes = 0;
     }
@@ -360,7 +363,10 @@ impl<T: Packed> Cache<T> {
             match self.slots.get_mut(at) {
                 Some(Some(slot)) if slot.pinned => {}
                 Some(Some(slot)) if slot.used => slot.used = false,
-                _ => self.remove(at),
+                _ => {
+                    self.remove(at);
+                    self.is_whole = false;
+                }
             }
         }
     }

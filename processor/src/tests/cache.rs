@@ -92,7 +92,7 @@ impl Sut {
 proptest! {
     #[test]
     fn loses_nothing_and_keeps_its_bound(ops in prop::collection::vec(op(), 1..200)) {
-        let mut sut = Sut { cache: Cache::new(BOUND), database: BTreeMap::new(), batch: BTreeMap::new() };
+        let mut sut = Sut { cache: Cache::new(BOUND, true), database: BTreeMap::new(), batch: BTreeMap::new() };
         let (mut committed, mut model) = (BTreeMap::new(), BTreeMap::new());
         for op in ops {
             match op {
@@ -139,7 +139,7 @@ proptest! {
 
 #[test]
 fn keeps_what_is_wanted_again() {
-    let mut cache = Cache::new(120 * 1_000);
+    let mut cache = Cache::new(120 * 1_000, true);
     for round in 0..50 {
         for key in 0..40u8 {
             let record = match cache.take(&[0, key]).unwrap() {
@@ -160,7 +160,7 @@ fn keeps_what_is_wanted_again() {
 
 #[test]
 fn gives_back_the_slots_of_what_it_has_no_room_for_any_more() {
-    let mut cache = Cache::new(100_000);
+    let mut cache = Cache::new(100_000, true);
     for (round, bytes) in [(0u8, 3), (1, 10_000)] {
         for number in 0..1_000u16 {
             let [high, low] = number.to_be_bytes();
