@@ -26,6 +26,9 @@ const FULL: Duration = Duration::from_millis(10);
 /// For whatever a broker answers at once, and the last of what is on its way to it.
 const ASK: Duration = Duration::from_secs(60);
 
+/// What other stream processors do with the load: a lapse is one alert, without a warning before it or a reminder after.
+const RULES: &str = r#"{"kind":"rules","lapse":{"warn_s":0,"escalate_s":3153600000}}"#;
+
 /// Writes a load as ingest and the ticker do: events by account, what is of no account into each partition.
 pub fn fill(bootstrap: &str, load: &Path) -> Result<()> {
     let mut client = ClientConfig::new();
@@ -40,13 +43,17 @@ pub fn fill(bootstrap: &str, load: &Path) -> Result<()> {
         client.set(key, value);
     }
     let producer: ThreadedProducer<DefaultProducerContext> = client.create()?;
-    each_line(load, |line| {
-        if let Record::Event(event) = Record::parse(line, &TimeZone::UTC)? {
-            return send(&producer, BaseRecord::to(job::EVENTS).key(event.account.as_bytes()).payload(line));
-        }
+    let everywhere = |line: &[u8]| {
         (0..PARTITIONS).try_for_each(|partition| {
             send(&producer, BaseRecord::<[u8], _>::to(job::EVENTS).partition(partition).payload(line))
         })
+    };
+    everywhere(RULES.as_bytes())?;
+    each_line(load, |line| match Record::parse(line, &TimeZone::UTC)? {
+        Record::Event(event) => {
+            send(&producer, BaseRecord::to(job::EVENTS).key(event.account.as_bytes()).payload(line))
+        }
+        _ => everywhere(line),
     })?;
     producer.flush(ASK).context("the load is still on its way to the broker")
 }
