@@ -533,6 +533,15 @@ fn sources_and_sinks_are_judged() {
 }
 
 #[test]
+fn a_mistake_is_told_once() {
+    let secret =
+        "4:10: sink[0].secret: a secret is never written here: name where it is, \"env:NAME\" or \"file:PATH\"";
+    let hook =
+        "[[sink]]\nname = \"a\"\nkind = \"webhook\"\nsecret = \"x\"\nurl = \"https://a\"\ntopics = [\"alerts\"]\n";
+    check(hook, Err(&[secret]));
+}
+
+#[test]
 fn secrets_are_named_and_never_printed() {
     let secret = "a secret is never written here: name where it is, \"env:NAME\" or \"file:PATH\"";
     for (toml, at) in [
