@@ -75,14 +75,6 @@ impl Memory {
         options
     }
 
-    /// The options of tables that a store makes itself, for its upper levels.
-    pub(crate) fn table_options(&self) -> Options {
-        let mut options = Options::default();
-        options.set_block_based_table_factory(&self.tables());
-        options.set_compression_type(DBCompressionType::None);
-        options
-    }
-
     fn tables(&self) -> BlockBasedOptions {
         let mut tables = BlockBasedOptions::default();
         tables.set_block_cache(&self.blocks);

@@ -10,9 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rocksdb::{
-    DB, DBPinnableSlice, FlushOptions, IngestExternalFileOptions, Options, SstFileWriter, WriteBatch, WriteOptions,
-};
+use rocksdb::{DB, DBPinnableSlice, FlushOptions, WriteBatch, WriteOptions};
 use touchline_core::account::Account;
 use touchline_core::codec::Corrupt;
 use touchline_core::contact::Contact;
@@ -33,11 +31,6 @@ pub const SCHEMA: u32 = 4;
 const OVERLAY_BYTES: usize = 32 << 20;
 /// Nor more than this part of what contacts may take: a process has many stores.
 const OVERLAY_SHARE: usize = 8;
-
-/// As much as a flush would make a table of: many small ones would soon have to be merged.
-const TABLE_BYTES: usize = 16 << 20;
-/// A table on its way, in the directory. What a crash leaves of it the next one replaces.
-const TABLE: &str = "changes.sst";
 
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +54,6 @@ pub struct Store {
     held_from: Vec<u8>,
     /// How much the last commit wrote.
     batch_bytes: usize,
-    /// Of tables that are made here.
-    table_options: Options,
-    /// From how many changed bytes on.
-    pub(crate) table_from: usize,
     /// Which of its files are in snapshots.
     uploaded: Uploaded,
 }
@@ -95,14 +84,12 @@ impl Store {
         Ok(Store {
             outbox: Outbox::open(db.clone(), state)?,
             uploaded: Uploaded::load(db.path()),
-            contacts: Cache::new(contacts, has_none(&db, table::CONTACT)?),
-            accounts: Cache::new(accounts, has_none(&db, table::ACCOUNT)?),
+            db,
+            contacts: Cache::new(contacts),
+            accounts: Cache::new(accounts),
             rows: Overlay::default(),
             held_from: Vec::new(),
             batch_bytes: 0,
-            table_options: memory.table_options(),
-            table_from: TABLE_BYTES,
-            db,
         })
     }
 
@@ -124,65 +111,24 @@ impl Store {
         outputs: Option<&OutputBatch>,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        self.rows.set(keys::POSITION.to_vec(), Some(position.to_vec()));
-        if outputs.is_none() && durability == Durability::Unlogged && self.changed_bytes() >= self.table_from {
-            self.add_table()?;
-        } else {
-            let mut batch = WriteBatch::with_capacity_bytes(self.batch_bytes);
-            self.each_change(|key, value| match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            });
-            // The next batch will take as much.
-            self.batch_bytes = batch.size_in_bytes();
-            let mut options = WriteOptions::new();
-            options.set_sync(durability == Durability::Synced);
-            options.disable_wal(durability == Durability::Unlogged);
-            self.outbox.commit(batch, outputs, &options)?;
+        let mut batch = WriteBatch::with_capacity_bytes(self.batch_bytes);
+        // By key in each table: inserting into the memtable is cheaper when the neighbour is warm.
+        self.contacts.each_dirty(|key, packed| write(&mut batch, key, packed));
+        self.accounts.each_dirty(|key, packed| write(&mut batch, key, packed));
+        for (key, value) in self.rows.iter() {
+            write(&mut batch, key, value);
         }
+        batch.put(keys::POSITION, position);
+        // The next batch will take as much.
+        self.batch_bytes = batch.size_in_bytes();
+        let mut options = WriteOptions::new();
+        options.set_sync(durability == Durability::Synced);
+        options.disable_wal(durability == Durability::Unlogged);
+        self.outbox.commit(batch, outputs, &options)?;
         self.contacts.settle();
         self.accounts.settle();
         self.rows.clear();
         Ok(())
-    }
-
-    /// Tells what has changed, by key: tables are in this order, and inserting into a memtable is cheaper when the neighbour is
-    /// warm.
-    fn each_change(&mut self, mut tell: impl FnMut(&[u8], Option<&[u8]>)) {
-        self.accounts.each_dirty(&mut tell);
-        self.contacts.each_dirty(&mut tell);
-        for (key, value) in self.rows.iter() {
-            tell(key, value);
-        }
-    }
-
-    /// What has changed takes about this much.
-    fn changed_bytes(&self) -> usize {
-        self.contacts.pinned_bytes() + self.accounts.pinned_bytes() + self.rows.bytes()
-    }
-
-    /// Makes a table of what has changed and hands it over, whole and on the disk: much of it is written once like this, and
-    /// else three times, into a batch, a memtable and then a table.
-    fn add_table(&mut self) -> Result<(), StoreError> {
-        let db = self.db.clone();
-        let failed = |error| StoreError::of(db.path(), error);
-        let (path, options) = (db.path().join(TABLE), self.table_options.clone());
-        let mut table = SstFileWriter::create(&options);
-        table.open(&path).map_err(failed)?;
-        let mut written = Ok(());
-        self.each_change(|key, value| {
-            if written.is_ok() {
-                written = match value {
-                    Some(value) => table.put(key, value),
-                    None => table.delete(key),
-                };
-            }
-        });
-        written.and_then(|()| table.finish()).map_err(failed)?;
-        let mut options = IngestExternalFileOptions::default();
-        options.set_move_files(true);
-        // What was committed before, and is in memory only, is brought onto the disk first, as the position is in both.
-        db.ingest_external_file_opts(&options, vec![path]).map_err(failed)
     }
 
     /// Forgets all that has changed since the last commit.
@@ -435,11 +381,11 @@ fn record_keys<T: Packed>(
     Ok(found)
 }
 
-/// Whether a table has no rows.
-fn has_none(db: &DB, table: u8) -> Result<bool, StoreError> {
-    let rows = range(db, &[table], &[table + 1], Direction::Forward);
-    rows.status().map_err(|error| StoreError::of(db.path(), error))?;
-    Ok(!rows.valid())
+fn write(batch: &mut WriteBatch, key: &[u8], value: Option<&[u8]>) {
+    match value {
+        Some(value) => batch.put(key, value),
+        None => batch.delete(key),
+    }
 }
 
 /// Which state this is; a new one gets a name at random.

@@ -24,8 +24,6 @@ enum Op {
     LoseContact(u8),
     ContactKeys(u8, u8, usize),
     Commit(bool),
-    /// As a table of its own.
-    CommitTable,
     Abort,
     Reopen,
 }
@@ -50,7 +48,6 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..20u8).prop_map(Op::LoseContact),
         3 => (0..20u8, 0..20u8, 0..8usize).prop_map(|(from, to, limit)| Op::ContactKeys(from, to, limit)),
         2 => any::<bool>().prop_map(Op::Commit),
-        2 => Just(Op::CommitTable),
         1 => Just(Op::Abort),
         1 => Just(Op::Reopen),
     ]
@@ -132,12 +129,6 @@ fn check(ops: Vec<Op>) -> Result<(), TestCaseError> {
                 }
                 committed.clone_from(&model);
             }
-            Op::CommitTable => {
-                let usual = std::mem::replace(&mut store.table_from, 0);
-                store.commit(b"here", None, Durability::Unlogged).unwrap();
-                store.table_from = usual;
-                committed.clone_from(&model);
-            }
             Op::Abort => {
                 store.abort();
                 model.clone_from(&committed);
@@ -182,27 +173,6 @@ fn what_was_not_committed_is_gone() {
     let mut store = open(dir.path());
     assert_eq!(store.get(&[table::PAGE]).unwrap().unwrap(), b"kept");
     assert_eq!(store.position().unwrap().unwrap(), b"one");
-}
-
-#[test]
-fn a_table_brings_onto_the_disk_what_was_committed_before_it() {
-    let dir = TempDir::new().unwrap();
-    let mut store = open(dir.path());
-    store.put(vec![table::PAGE], b"first".to_vec());
-    store.commit(b"one", None, Durability::Unlogged).unwrap();
-    store.table_from = 0;
-    store.put(vec![table::TIMER], b"second".to_vec());
-    store.commit(b"two", None, Durability::Unlogged).unwrap();
-    // As a crash leaves it: nothing is flushed when it is dropped.
-    let copy = TempDir::new().unwrap();
-    for file in std::fs::read_dir(dir.path()).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
-    }
-    let mut store = open(copy.path());
-    assert_eq!(store.position().unwrap().unwrap(), b"two");
-    assert_eq!(store.get(&[table::PAGE]).unwrap().unwrap(), b"first");
-    assert_eq!(store.get(&[table::TIMER]).unwrap().unwrap(), b"second");
 }
 
 #[test]
