@@ -192,7 +192,13 @@ fn state() -> Vec<Setting> {
         ),
         is("[snapshots]", "every", span(&SNAPSHOT_EVERY), "\"5m\"", "A partition that changes is copied so often."),
         is("[processor]", "threads", whole(&THREADS), "2", "Workers of `process`, each with partitions of its own."),
-        is("[processor]", "commit_interval", span(&COMMIT_INTERVAL), "\"100ms\"", "Between commits."),
+        is(
+            "[processor]",
+            "commit_interval",
+            span(&COMMIT_INTERVAL),
+            "\"100ms\"",
+            "Between commits. Who is behind on Kafka commits once a second: nobody gets anything later for it.",
+        ),
         is(
             "[processor]",
             "publish",

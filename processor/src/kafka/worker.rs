@@ -29,6 +29,9 @@ use super::transaction::{self, Failure};
 use super::{Config, Shared};
 use crate::StoreError;
 
+/// Who has been behind for so long commits so seldom: nobody gets anything later for it, and what changes again until then is
+/// published once.
+const BEHIND: Duration = Duration::from_secs(1);
 /// A poll returns by then, so that a commit, a stop or an opened partition does not wait.
 const POLL: Duration = Duration::from_millis(50);
 /// Messages taken before anything else is looked at.
@@ -65,6 +68,8 @@ pub(super) struct Worker {
     is_subscribed: bool,
     owned: BTreeMap<i32, Owned>,
     committed_at: Instant,
+    /// When there was last nothing to do.
+    idle_at: Instant,
     /// Transactions since then that were aborted.
     aborted: u32,
     told_at: Instant,
@@ -90,6 +95,7 @@ impl Worker {
             is_subscribed: false,
             owned: BTreeMap::new(),
             committed_at: now,
+            idle_at: now,
             aborted: 0,
             told_at: now,
             held_since: None,
@@ -164,6 +170,9 @@ impl Worker {
                 wait = Duration::ZERO;
             }
             let is_all = hand.is_empty();
+            if is_all && !self.is_busy() {
+                self.idle_at = Instant::now();
+            }
             self.take(hand)?;
             if is_all && self.shared.until_end.is_some() {
                 return self.pass();
@@ -308,7 +317,9 @@ impl Worker {
 
     fn until_commit(&self) -> Duration {
         if self.active().any(|active| active.partition.is_dirty) {
-            self.config.settings.commit_interval.saturating_sub(self.committed_at.elapsed())
+            let usual = self.config.settings.commit_interval;
+            let interval = if self.idle_at.elapsed() < BEHIND { usual } else { usual.max(BEHIND) };
+            interval.saturating_sub(self.committed_at.elapsed())
         } else {
             POLL
         }
