@@ -30,6 +30,8 @@ const FETCHED_KBYTES: &str = "16384";
 const CONFIGURATION: &str = "CONFWARN";
 /// Events of a client that are looked through for its complaint: more than it has in the time of an answer.
 const EVENTS: usize = 1_000;
+/// The same of a client that is asked again and again.
+const EVENTS_A_QUESTION: usize = 16;
 
 /// What readers do, whatever they are told.
 const READER: [(&str, &str); 7] = [
@@ -108,16 +110,23 @@ impl Reader {
 
     /// What the brokers tell of a consumer group.
     pub fn group(&self, name: &str) -> Result<GroupList> {
+        // Who asks now and then for months is told of each connection that breaks, which would pile up.
+        self.hear(EVENTS_A_QUESTION);
         self.consumer.fetch_group_list(Some(name), WITHIN).or_else(|error| bail!(self.unanswered(&error)))
+    }
+
+    /// Serves what the client has to tell besides records.
+    fn hear(&self, events: usize) {
+        for _ in 0..events {
+            self.consumer.poll(Duration::ZERO);
+        }
     }
 
     /// Why nobody answered.
     fn unanswered(&self, error: &KafkaError) -> String {
         // A client tells what it has heard only to who polls it, one event a poll, most of which return nothing. No message
         // is lost by it: nothing is assigned yet.
-        for _ in 0..EVENTS {
-            self.consumer.poll(Duration::ZERO);
-        }
+        self.hear(EVENTS);
         let silent = "nothing there speaks Kafka as it is configured: is it the port, security.protocol, a firewall?";
         let reason = match self.consumer.context().complaint() {
             Some(complaint) => complaint,

@@ -22,8 +22,12 @@ use crate::watch::Watch;
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// A partition on the move is nobody's meanwhile: its state is written, and a member is noticed to be gone, within that.
+/// A partition on the move is nobody's meanwhile: its state is written, and a member is noticed to be gone, within that. A
+/// sink is waited for longer: it may be in the middle of a delivery.
 const UNOWNED_FOR: Duration = Duration::from_secs(10);
+const UNOWNED_BY_SINKS_FOR: Duration = Duration::from_secs(45);
+/// Between two attempts that help nothing, such as when the group's leader may not see a topic: no more than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// For the group to let one more in: a member that has died since is waited for.
 const JOIN: Duration = Duration::from_secs(20);
 /// How soon a stop is noticed meanwhile.
@@ -41,6 +45,8 @@ pub struct Group {
     instance: String,
     /// Nobody in the group reads it.
     aside: String,
+    /// How long a partition may be nobody's.
+    patience: Duration,
 }
 
 impl Group {
@@ -53,7 +59,18 @@ impl Group {
     ) -> Group {
         let topics: Vec<String> = topics.into_iter().map(Into::into).collect();
         let aside = if topics.contains(&ours.dead_letters) { &ours.progress } else { &ours.dead_letters };
-        Group { name: name.to_owned(), topics, instance: instance.to_owned(), aside: aside.clone() }
+        Group {
+            name: name.to_owned(),
+            topics,
+            instance: instance.to_owned(),
+            aside: aside.clone(),
+            patience: UNOWNED_FOR,
+        }
+    }
+
+    /// The same, of a sink.
+    pub fn of_sink(name: &str, topics: &[&str], instance: &str, ours: &Topics) -> Group {
+        Group { patience: UNOWNED_BY_SINKS_FOR, ..Group::new(name, topics.iter().copied(), instance, ours) }
     }
 }
 
@@ -63,8 +80,10 @@ type Place = (String, i32);
 /// Starts to look, until what is returned is dropped.
 pub fn watch(client: &ClientConfig, ours: &Topics, groups: Vec<Group>, stop: &Arc<AtomicBool>) -> Result<Watch> {
     let reader = Reader::new(client, &format!("{}.topics", ours.prefix))?;
-    let mut groups: Vec<Watched> =
-        groups.into_iter().map(|group| Watched { group, unowned_since: BTreeMap::new() }).collect();
+    let mut groups: Vec<Watched> = groups
+        .into_iter()
+        .map(|group| Watched { pause: group.patience, group, unowned_since: BTreeMap::new() })
+        .collect();
     let client = client.clone();
     Watch::start("owners", LOOK_EVERY, stop.clone(), move |is_over| {
         for watched in groups.iter_mut().take_while(|_| !is_over()) {
@@ -78,19 +97,28 @@ pub fn watch(client: &ClientConfig, ours: &Topics, groups: Vec<Group>, stop: &Ar
 struct Watched {
     group: Group,
     unowned_since: BTreeMap<Place, Instant>,
+    /// Before something is done about it.
+    pause: Duration,
 }
 
 impl Watched {
     fn look(&mut self, reader: &Reader, client: &ClientConfig, is_over: &dyn Fn() -> bool) -> Result<()> {
-        let unowned = unowned(&self.group, reader)?;
+        let unowned = unowned(&self.group, reader, is_over)?;
         let was = std::mem::take(&mut self.unowned_since);
         let since = |place: &Place| was.get(place).copied().unwrap_or_else(Instant::now);
         self.unowned_since = unowned.places.into_iter().map(|place| (place.clone(), since(&place))).collect();
-        if unowned.is_ours && self.unowned_since.values().any(|since| since.elapsed() >= UNOWNED_FOR) {
-            let Group { name, .. } = &self.group;
-            warn!(group = name, partitions = ?self.unowned_since.keys(), "nobody has these partitions; the group is made to share them out");
-            self.unowned_since.clear();
-            nudge(&self.group, client, is_over)?;
+        if self.unowned_since.is_empty() {
+            self.pause = self.group.patience;
+        }
+        if unowned.is_ours && self.unowned_since.values().any(|since| since.elapsed() >= self.pause) {
+            let (group, partitions) = (&self.group.name, self.unowned_since.keys());
+            warn!(group, ?partitions, "nobody has these partitions; the group is made to share them out");
+            if let Err(error) = nudge(&self.group, client, is_over) {
+                warn!(group, error = format!("{error:#}"), "the group could not be made to; trying again");
+            }
+            let now = Instant::now();
+            self.unowned_since.values_mut().for_each(|since| *since = now);
+            self.pause = (2 * self.pause).min(LONGEST_PAUSE);
         }
         Ok(())
     }
@@ -104,10 +132,14 @@ struct Unowned {
 }
 
 /// What nobody has, of a group in which nothing moves.
-fn unowned(group: &Group, reader: &Reader) -> Result<Unowned> {
+fn unowned(group: &Group, reader: &Reader, is_over: &dyn Fn() -> bool) -> Result<Unowned> {
     let mut places = Vec::new();
     // First: it takes brokers that are no more out of the list of those who are asked for the group.
     for topic in &group.topics {
+        // Each question may take seconds.
+        if is_over() {
+            return Ok(Unowned::default());
+        }
         places.extend(reader.partitions(topic)?.into_iter().map(|partition| (topic.clone(), partition)));
     }
     let groups = reader.group(&group.name)?;
@@ -156,7 +188,7 @@ fn int(bytes: &mut &[u8]) -> Option<i32> {
 fn nudge(group: &Group, client: &ClientConfig, is_over: &dyn Fn() -> bool) -> Result<()> {
     let mut client = client.clone();
     client.set("group.id", &group.name).set("partition.assignment.strategy", "cooperative-sticky");
-    client.set("session.timeout.ms", SESSION_MS).set("enable.auto.commit", "false");
+    client.set("session.timeout.ms", SESSION_MS).set("enable.auto.commit", "false").set("group.protocol", "classic");
     // It leaves when it is done.
     client.remove("group.instance.id");
     let member: BaseConsumer<Heard> = client.create_with_context(Heard::default())?;

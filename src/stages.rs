@@ -145,8 +145,8 @@ fn start_sinks(
     for plan in plans {
         let instance = Instance::take(&config.state.dir, &format!("sink.{}", plan.name))?;
         let group = format!("{}.sink.{}", topics.prefix, plan.name);
-        let read = plan.topics.iter().map(|topic| topics.output(*topic));
-        groups.push(Group::new(&group, read, instance.name(), topics));
+        let read: Vec<&str> = plan.topics.iter().map(|topic| topics.output(*topic)).collect();
+        groups.push(Group::of_sink(&group, &read, instance.name(), topics));
         let feed = KafkaFeed::new(KafkaFeedConfig {
             client: client.clone(),
             group,

@@ -156,12 +156,13 @@ impl KafkaFeed {
         if self.is_paused && changes < BUFFER_CHANGES / 2 && bytes < BUFFER_BYTES / 2 {
             client.resume(self.lanes.values()).map_err(retry)?;
             self.is_paused = false;
+            self.lanes.values_mut().for_each(Partition::disturbed);
         }
         let (mut failure, mut lane) = (None, None);
-        loop {
+        let is_drained = loop {
             let is_full = changes >= BUFFER_CHANGES || bytes >= BUFFER_BYTES;
             if is_full && room > 0 {
-                break;
+                break false;
             }
             if is_full && !self.is_paused {
                 client.pause(self.lanes.values()).map_err(retry)?;
@@ -185,27 +186,27 @@ impl KafkaFeed {
                 Polled::Missing => self.ask_at = Some(Instant::now()),
                 Polled::Fatal(error) => {
                     failure = Some(error);
-                    break;
+                    break false;
                 }
-                Polled::Nothing => break,
+                Polled::Nothing => break true,
             }
-        }
+        };
         match failure {
             Some(source) => {
                 let action = format!("stay in the group {}", self.config.group);
                 self.lose(KafkaFeedError::Cluster { action, source })
             }
-            None => self.news(),
+            None => self.news(is_drained),
         }
     }
 
-    /// Serves what the client has told besides records.
-    fn news(&mut self) -> Result<(), FeedError> {
+    /// Serves what the client has told besides records; statistics come before records that wait.
+    fn news(&mut self, is_drained: bool) -> Result<(), FeedError> {
         let Some(client) = &self.client else { return Ok(()) };
         let context = client.context().clone();
         self.hear_commit();
         if let Some(stats) = context.take_stats() {
-            self.look(&stats);
+            self.look(&stats, is_drained);
         }
         // One after the other: what is revoked is given back before anything else is.
         while self.revoking.is_none()
@@ -222,11 +223,11 @@ impl KafkaFeed {
         }
     }
 
-    fn look(&mut self, stats: &Stats) {
+    fn look(&mut self, stats: &Stats, is_drained: bool) {
         if !self.is_paused {
             for partition in self.lanes.values_mut() {
                 let ends = stats.ends(&partition.name, partition.number);
-                ends.into_iter().for_each(|ends| partition.look(ends));
+                ends.into_iter().for_each(|ends| partition.look(ends, is_drained));
             }
         }
         let is_done = |partition: &Partition| partition.is_started && partition.is_at_end();

@@ -116,7 +116,7 @@ impl Partition {
 
     /// The client begins to fetch it anew, and says for a while where it was before.
     pub fn disturbed(&mut self) {
-        self.stale = STALE;
+        (self.stale, self.quiet_since) = (STALE, Instant::now());
     }
 
     /// Whether there is a batch to be cut.
@@ -154,19 +154,20 @@ impl Partition {
         (self.buffer.len(), self.buffered_bytes)
     }
 
-    /// What the client says of where it is. All records before `next_offset` have been taken.
-    pub fn look(&mut self, ends: Ends) {
-        if !self.is_started || !ends.is_fetched() {
+    /// What the client says of where it is. `is_drained`: all that it had fetched by then has been taken.
+    pub fn look(&mut self, ends: Ends, is_drained: bool) {
+        // What lies before the start is of another start.
+        if !self.is_started || !ends.is_fetched() || ends.next_offset < self.start {
+            return;
+        }
+        if ends.next_offset < ends.ls_offset || !is_drained {
+            self.end = self.end.max(ends.ls_offset);
             return;
         }
         if ends.next_offset <= self.read {
             self.stale = 0;
         } else if self.stale > 0 {
             self.stale -= 1;
-            return;
-        }
-        if ends.next_offset < ends.ls_offset {
-            self.end = self.end.max(ends.ls_offset);
             return;
         }
         self.end = self.read;

@@ -336,6 +336,32 @@ fn a_lane_that_comes_back_has_nothing_behind_its_last_record() {
 }
 
 #[test]
+fn what_comes_seldom_is_not_lost_behind_what_comes_much() {
+    // Busy for longer than a lane must be quiet for its cursor to pass what is nothing to read.
+    const SECONDS: usize = 18;
+    let scene = Scene::new(&[(Topic::Facts, 1), (Topic::Alerts, 1)]);
+    scene.produce(1, 1, 0, 1);
+    let stored = Stored::default();
+    let values = Values::default();
+    let mut note = noting(&values);
+    let slow = Box::new(move |batch: &Batch| {
+        std::thread::sleep(Duration::from_secs(1) * batch.changes.len() as u32 / 4_096);
+        note(batch)
+    });
+    let dispatcher = scene.dispatcher("a", &stored, slow);
+    eventually("the first alert", || values.lock().unwrap().len() == 1);
+    scene.produce(0, 1, 1, SECONDS * 4_096);
+    std::thread::sleep(Duration::from_secs(12));
+    scene.produce(1, 1, SECONDS * 4_096 + 1, 1);
+    let all = SECONDS * 4_096 + 2;
+    touchline_harness::eventually(PATIENCE, "everything to arrive", || progress(&dispatcher).caught_up);
+    closed(dispatcher);
+    let values = values.lock().unwrap();
+    let wrong: Vec<_> = numbers(0..all).into_keys().filter(|number| values.get(number) != Some(&1)).take(9).collect();
+    assert!(wrong.is_empty() && values.len() == all, "not once: {wrong:?}; {} of {all}", values.len());
+}
+
+#[test]
 fn a_broker_that_goes_and_comes_is_waited_for() {
     let kafka: &'static Kafka = Box::leak(Box::new(Kafka::start(&[])));
     let scene = Scene::on(kafka, &[(Topic::Facts, 2)]);
