@@ -84,12 +84,12 @@ impl Store {
         Ok(Store {
             outbox: Outbox::open(db.clone(), state)?,
             uploaded: Uploaded::load(db.path()),
-            db,
-            contacts: Cache::new(contacts),
-            accounts: Cache::new(accounts),
+            contacts: Cache::new(contacts, has_none(&db, table::CONTACT)?),
+            accounts: Cache::new(accounts, has_none(&db, table::ACCOUNT)?),
             rows: Overlay::default(),
             held_from: Vec::new(),
             batch_bytes: 0,
+            db,
         })
     }
 
@@ -386,6 +386,13 @@ fn write(batch: &mut WriteBatch, key: &[u8], value: Option<&[u8]>) {
         Some(value) => batch.put(key, value),
         None => batch.delete(key),
     }
+}
+
+/// Whether a table has no rows.
+fn has_none(db: &DB, table: u8) -> Result<bool, StoreError> {
+    let rows = range(db, &[table], &[table + 1], Direction::Forward);
+    rows.status().map_err(|error| StoreError::of(db.path(), error))?;
+    Ok(!rows.valid())
 }
 
 /// Which state this is; a new one gets a name at random.
