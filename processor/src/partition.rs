@@ -12,8 +12,9 @@ use crate::outputs::{OutputBatch, Topics};
 use crate::worker::Progress;
 use crate::{HeldKey, Store, StoreError};
 
-/// A batch is committed when it publishes this much: it is in memory twice while it is written.
-const BATCH_BYTES: usize = 32 << 20;
+/// A batch is committed when it publishes this much. While it is written it is in memory three times: here, and where it goes
+/// as a row and a pointer to it. With four times as much an event of `replay` costs an eighth less, and 170 MiB more.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// See the module.
 pub(crate) struct Partition {

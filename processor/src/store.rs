@@ -32,6 +32,9 @@ const OVERLAY_BYTES: usize = 32 << 20;
 /// Nor more than this part of what contacts may take: a process has many stores.
 const OVERLAY_SHARE: usize = 8;
 
+/// What a batch has of an output beside its key and value: a second row, which points to the first, and the keys of both.
+const ROW_BYTES: usize = 160;
+
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -52,8 +55,6 @@ pub struct Store {
     outbox: Outbox,
     /// No event is held before this key: what has been released need not be walked over again.
     held_from: Vec<u8>,
-    /// How much the last commit wrote.
-    batch_bytes: usize,
     /// Which of its files are in snapshots.
     uploaded: Uploaded,
 }
@@ -88,7 +89,6 @@ impl Store {
             accounts: Cache::new(accounts, has_none(&db, table::ACCOUNT)?),
             rows: Overlay::default(),
             held_from: Vec::new(),
-            batch_bytes: 0,
             db,
         })
     }
@@ -111,7 +111,9 @@ impl Store {
         outputs: Option<&OutputBatch>,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        let mut batch = WriteBatch::with_capacity_bytes(self.batch_bytes);
+        // More than it takes: to grow would be to copy all of it, and to have it in memory twice.
+        let room = outputs.map_or(0, |outputs| outputs.bytes() + outputs.len() * ROW_BYTES);
+        let mut batch = WriteBatch::with_capacity_bytes(self.changed_bytes() + room);
         // By key in each table: inserting into the memtable is cheaper when the neighbour is warm.
         self.contacts.each_dirty(|key, packed| write(&mut batch, key, packed));
         self.accounts.each_dirty(|key, packed| write(&mut batch, key, packed));
@@ -119,8 +121,6 @@ impl Store {
             write(&mut batch, key, value);
         }
         batch.put(keys::POSITION, position);
-        // The next batch will take as much.
-        self.batch_bytes = batch.size_in_bytes();
         let mut options = WriteOptions::new();
         options.set_sync(durability == Durability::Synced);
         options.disable_wal(durability == Durability::Unlogged);
@@ -129,6 +129,11 @@ impl Store {
         self.accounts.settle();
         self.rows.clear();
         Ok(())
+    }
+
+    /// What has changed takes no more than this.
+    fn changed_bytes(&self) -> usize {
+        self.contacts.pinned_bytes() + self.accounts.pinned_bytes() + self.rows.bytes()
     }
 
     /// Forgets all that has changed since the last commit.
