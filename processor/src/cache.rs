@@ -41,7 +41,8 @@ const ENTRY_BYTES: usize = 128;
 const CACHE_LINE: usize = 64;
 /// Records that are fetched before the first of them is used: enough to wait for together, and all still there.
 const AT_ONCE: usize = 32;
-/// What a record is given is a multiple of this: it mostly grows by less, and stays where it is.
+/// What a record is given is a multiple of this, and of an eighth of the next power of two: it mostly grows by less, and
+/// stays where it is. An allocator has pieces of just these sizes, so that what is counted is what is taken.
 const GROWN_BY: usize = 64;
 
 /// See the module.
@@ -307,7 +308,8 @@ impl<T: Packed> Cache<T> {
         let room = slot.packed.get_or_insert_default();
         room.clear();
         if room.capacity() < packed.len() {
-            *room = Vec::with_capacity(packed.len().next_multiple_of(GROWN_BY));
+            let step = (packed.len().next_power_of_two() / 8).max(GROWN_BY);
+            *room = Vec::with_capacity(packed.len().next_multiple_of(step));
         }
         room.extend_from_slice(packed);
         let after = slot.bytes();
