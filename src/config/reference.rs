@@ -197,7 +197,7 @@ fn state() -> Vec<Setting> {
             "commit_interval",
             span(&COMMIT_INTERVAL),
             "\"100ms\"",
-            "Between commits. Who is behind on Kafka commits once a second: nobody gets anything later for it.",
+            "Between commits. On Kafka a worker that is behind commits once a second.",
         ),
         is(
             "[processor]",

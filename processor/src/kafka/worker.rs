@@ -29,8 +29,8 @@ use super::transaction::{self, Failure};
 use super::{Config, Shared};
 use crate::StoreError;
 
-/// Who has been behind for so long commits so seldom: nobody gets anything later for it, and what changes again until then is
-/// published once.
+/// A worker that has been behind for so long commits so seldom: what changes again until then is published once. Those of its
+/// partitions that are not behind are told of up to so much later meanwhile.
 const BEHIND: Duration = Duration::from_secs(1);
 /// A poll returns by then, so that a commit, a stop or an opened partition does not wait.
 const POLL: Duration = Duration::from_millis(50);
