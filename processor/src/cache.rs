@@ -10,8 +10,10 @@
 //! the time that it is wanted again, or written, each of them is a cache miss; now all of them are at hand, and the
 //! allocator gives them to the next record.
 
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::marker::PhantomData;
+use std::ops::Bound::{Excluded, Included};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use touchline_core::codec::Corrupt;
@@ -60,6 +62,8 @@ pub(crate) struct Cache<T> {
     /// The slots of dirty records, each once; by key, which is the order they are written in, once they have been sorted.
     dirty: Vec<(Key, usize)>,
     is_sorted: bool,
+    /// Those that have become dirty since: whoever asks for a range now and then does not wait for all to be sorted again.
+    late: BTreeMap<Key, usize>,
     /// Nothing has been left to the database alone: of what is not here it need not be asked.
     is_whole: bool,
     bytes: usize,
@@ -99,7 +103,8 @@ impl<T: Packed> Cache<T> {
             free: Vec::new(),
             taken: Vec::new(),
             dirty: Vec::new(),
-            is_sorted: true,
+            is_sorted: false,
+            late: BTreeMap::new(),
             is_whole,
             bytes: 0,
             pinned_bytes: 0,
@@ -178,6 +183,7 @@ impl<T: Packed> Cache<T> {
     /// Tells the dirty records, by key; `None` is one that is gone.
     pub(crate) fn each_dirty(&mut self, mut tell: impl FnMut(&[u8], Option<&[u8]>)) {
         self.mark_taken();
+        self.gather();
         self.sort();
         for some in self.dirty.chunks(AT_ONCE) {
             let found: Vec<_> = some.iter().map(|(_, at)| self.slots.get(*at)?.as_ref()?.packed.as_deref()).collect();
@@ -193,13 +199,27 @@ impl<T: Packed> Cache<T> {
         }
     }
 
+    /// All that is dirty, in one place.
+    fn gather(&mut self) {
+        if !self.late.is_empty() {
+            self.dirty.extend(std::mem::take(&mut self.late));
+            self.is_sorted = false;
+        }
+    }
+
     /// The dirty records from `from` (inclusive) to `to` (exclusive) by key, and whether each is there; `from` must not be
     /// greater than `to`.
     pub(crate) fn dirty_range<'a>(&'a mut self, from: &[u8], to: &'a [u8]) -> impl Iterator<Item = (&'a [u8], bool)> {
         self.mark_taken();
         self.sort();
         let start = self.dirty.partition_point(|(key, _)| key.bytes() < from);
-        let range = self.dirty.iter().skip(start).take_while(move |(key, _)| key.bytes() < to);
+        let sorted = self.dirty.iter().skip(start).take_while(move |(key, _)| key.bytes() < to);
+        let late = self.late.range::<[u8], _>((Included(from), Excluded(to)));
+        let (mut sorted, mut late) = (sorted.map(|(key, at)| (key, at)).peekable(), late.peekable());
+        let range = std::iter::from_fn(move || {
+            let is_late = late.peek().is_some_and(|(key, _)| sorted.peek().is_none_or(|(other, _)| key < other));
+            if is_late { late.next() } else { sorted.next() }
+        });
         let is_here = |at: usize| {
             let slot = self.slots.get(at).and_then(Option::as_ref);
             slot.is_some_and(|slot| slot.packed.is_some())
@@ -224,6 +244,7 @@ impl<T: Packed> Cache<T> {
 
     /// The dirty records have been written.
     pub(crate) fn settle(&mut self) {
+        self.gather();
         let mut dirty = std::mem::take(&mut self.dirty);
         for (_, at) in dirty.drain(..) {
             match self.slots.get_mut(at) {
@@ -232,7 +253,7 @@ impl<T: Packed> Cache<T> {
             }
         }
         // Its memory is for the next batch.
-        (self.dirty, self.is_sorted) = (dirty, true);
+        (self.dirty, self.is_sorted) = (dirty, false);
         self.taken.clear();
         self.pinned_bytes = 0;
         self.evict();
@@ -256,10 +277,11 @@ impl<T: Packed> Cache<T> {
     /// The dirty records have not been written and never will be: the database knows better.
     pub(crate) fn discard_dirty(&mut self) {
         self.mark_taken();
+        self.gather();
         for (_, at) in std::mem::take(&mut self.dirty) {
             self.remove(at);
         }
-        (self.is_sorted, self.is_whole) = (true, false);
+        (self.is_sorted, self.is_whole) = (false, false);
         self.taken.clear();
         self.pinned_bytes = 0;
     }
@@ -296,8 +318,12 @@ impl<T: Packed> Cache<T> {
             self.pinned_bytes += slot.bytes();
         }
         if !std::mem::replace(&mut slot.dirty, true) {
-            self.dirty.push((slot.key.clone(), at));
-            self.is_sorted = false;
+            let key = slot.key.clone();
+            if self.is_sorted {
+                self.late.insert(key, at);
+            } else {
+                self.dirty.push((key, at));
+            }
         }
     }
 

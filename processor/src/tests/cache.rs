@@ -113,9 +113,18 @@ proptest! {
                 }
                 Op::Lose(key) => prop_assert_eq!(sut.take(key).map(|toy| toy.value), model.remove(&key)),
                 Op::Keys(from, to) => {
+                    let mut last = None;
+                    let mut told = BTreeMap::new();
                     for (key, is_here) in sut.cache.dirty_range(&[from], &[to]) {
                         prop_assert!((from..to).contains(&key[0]));
+                        prop_assert!(last < Some(key[0]), "in order, each once");
+                        last = Some(key[0]);
                         prop_assert_eq!(is_here, model.contains_key(&key[0]));
+                        told.insert(key[0], is_here);
+                    }
+                    // What is other than in the database has been told.
+                    for key in from..to {
+                        prop_assert!(model.get(&key) == committed.get(&key) || told.contains_key(&key));
                     }
                 }
                 Op::Commit => {
