@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tracing::{debug, info, warn};
@@ -51,7 +51,6 @@ pub(super) enum Rebalance {
 pub(super) struct Member {
     queue: Mutex<VecDeque<Rebalance>>,
     leaving: AtomicBool,
-    refused: AtomicBool,
 }
 
 /// A consumer that shares a topic with others.
@@ -67,11 +66,6 @@ impl Member {
     pub(super) fn put_back(&self, change: Rebalance) {
         lock(&self.queue).push_front(change);
     }
-
-    /// Whether a commit has failed since the last call.
-    pub(super) fn take_refused(&self) -> bool {
-        self.refused.swap(false, Ordering::AcqRel)
-    }
 }
 
 impl ConsumerContext for Context<Member> {
@@ -82,13 +76,6 @@ impl ConsumerContext for Context<Member> {
             follow(consumer, &change);
         } else {
             lock(&self.0.queue).push_back(change);
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            debug!(%error, "offsets are committed later");
-            self.0.refused.store(true, Ordering::Release);
         }
     }
 }

@@ -46,6 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const JUDGE_EVERY: Duration = Duration::from_millis(5);
 /// How often to commit: what is read twice after a crash.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// How often also what was committed before: nobody hears of a commit that has failed (rust-rdkafka#856), as one does that
+/// meets a rebalance.
+const COMMIT_ALL_EVERY: Duration = Duration::from_secs(10);
 /// How long a partition that is given up may wait for its outputs; others wait for it meanwhile.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(5);
 /// How long they may take when all of ingest stops.
@@ -111,6 +114,7 @@ struct Reader<'a> {
     is_paused: bool,
     judges: Instant,
     commits: Instant,
+    commits_all: Instant,
     /// When it was last said that sources cannot be read.
     said_at: Option<Instant>,
 }
@@ -209,6 +213,7 @@ impl<'a> Reader<'a> {
             is_paused: false,
             judges: now,
             commits: now,
+            commits_all: now,
             said_at: None,
         })
     }
@@ -370,8 +375,8 @@ impl<'a> Reader<'a> {
     }
 
     fn commit(&mut self) {
-        let is_refused = self.consumer.context().0.take_refused();
-        if is_refused {
+        if Instant::now() >= self.commits_all {
+            self.commits_all = Instant::now() + COMMIT_ALL_EVERY;
             self.readings.iter().for_each(|(_, _, reading)| reading.committed = None);
         }
         let list = self.readings.uncommitted(None);
