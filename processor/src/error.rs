@@ -104,7 +104,8 @@ impl StoreError {
             StoreError::Permission { path, source }
         } else if says("While lock file") || says("lock hold by current process") {
             StoreError::Locked { path }
-        } else if source.kind() == ErrorKind::Corruption {
+        } else if source.kind() == ErrorKind::Corruption || says("No such file or directory") {
+            // A file that is gone is damage too, or the one that should say which there are.
             StoreError::Damaged { path, source }
         } else {
             StoreError::Storage { path, source }

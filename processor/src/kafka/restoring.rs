@@ -23,7 +23,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 const WORTH_FETCHING: i64 = 200_000;
 
 /// Brings a state back from its furthest copy that the log still goes on from, if there is one; `false` if it is no longer
-/// wanted. A store that is out of reach is waited for.
+/// wanted. A store that is out of reach is waited for. Where all copies are damaged, a log that is whole does as well.
 pub(super) fn restored(config: &Config, wanted: &Wanted, log: &Log, path: &Path) -> Result<bool, ProcessError> {
     let (Some(plan), Ok(partition)) = (&config.snapshots, u32::try_from(wanted.partition)) else { return Ok(true) };
     let mut telling = Telling::new(wanted);
@@ -37,6 +37,14 @@ pub(super) fn restored(config: &Config, wanted: &Wanted, log: &Log, path: &Path)
         // Another worker of this process has brought it back meanwhile, and let go of it.
         Ok(None) | Err(SnapshotError::Occupied { .. }) => Ok(true),
         Err(_) if wanted.is_given_up.load(Ordering::Relaxed) => Ok(false),
+        Err(error @ SnapshotError::Damaged { .. }) if log.begin == 0 => {
+            let error = &error as &dyn std::error::Error;
+            warn!(
+                error,
+                partition, "the log has its beginning: the state is made again from it, and nothing is said twice"
+            );
+            Ok(true)
+        }
         Err(source) => Err(ProcessError::Restore { partition: wanted.partition, source }),
     }
 }

@@ -75,8 +75,8 @@ pub enum SnapshotError {
     },
     /// There are snapshots, but of none is everything there.
     #[error(
-        "none of the snapshots at {place} is whole ({}): bring the files back, or read the log from its start (`process \
-         --from-log-start`) if it still has one",
+        "none of the snapshots at {place} is whole ({}): bring the files back. Without them `touchline process` makes the \
+         state again from a log that has its beginning, and with `--from-log-start` from what is left of one",
         problems.join("; ")
     )]
     Damaged {
