@@ -12,6 +12,8 @@
 # Without PORT (or with 0) it takes free ones, the same each time in the same DIR. PORT+1 is the controller's; PORT+2 is
 # plaintext whatever KEY=VALUE, which are broker settings, make of the listener CLIENT on PORT.
 #
+# With KAFKA_PROXIED=1 the listener CLIENT tells its clients to come to PORT+3, where a proxy must stand.
+#
 # It needs Java 17 or newer, and Maven, which fetches Kafka (55 MB) into the user's cache, once. KAFKA_JVM are the JVM's
 # options.
 set -euo pipefail
@@ -47,7 +49,7 @@ settings() {
 process.roles=broker,controller
 node.id=1
 listeners=CLIENT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1)),INTERNAL://127.0.0.1:$((port + 2))
-advertised.listeners=CLIENT://127.0.0.1:$port,INTERNAL://127.0.0.1:$((port + 2))
+advertised.listeners=CLIENT://127.0.0.1:$((port + ${KAFKA_PROXIED:+3 +} 0)),INTERNAL://127.0.0.1:$((port + 2))
 listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,INTERNAL:PLAINTEXT
 controller.quorum.bootstrap.servers=127.0.0.1:$((port + 1))
 controller.listener.names=CONTROLLER

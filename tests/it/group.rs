@@ -10,7 +10,8 @@ use touchline_harness::{Kafka, eventually};
 
 use crate::community;
 use crate::harness::DEADLINE;
-use crate::kafka::{Answer, Deployment, Ticks};
+use crate::kafka::{Deployment, Ticks};
+use crate::oracle::Answer;
 
 #[test]
 fn killed_again_and_again_it_says_everything_once() {

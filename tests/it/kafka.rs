@@ -1,7 +1,6 @@
 //! The processor between real topics: the same answer as `replay`, however it is spread, stopped and killed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,101 +8,7 @@ use touchline_harness::{Kafka, eventually};
 
 use crate::community::{self, AS_OF};
 use crate::harness::{DEADLINE, Place};
-
-/// What is known at the end: `version` apart, of each key; and every alert change there was.
-#[derive(Debug, PartialEq)]
-pub struct Answer {
-    facts: BTreeSet<String>,
-    scores: BTreeMap<String, Value>,
-    alerts: BTreeMap<(String, u64), Value>,
-}
-
-impl Answer {
-    fn of(facts: Vec<Value>, scores: Vec<Value>, alerts: Vec<Value>) -> Answer {
-        let count = alerts.len();
-        let name = |alert: &Value| (alert["id"].as_str().unwrap().to_owned(), alert["sequence"].as_u64().unwrap());
-        let alerts: BTreeMap<_, _> = alerts.into_iter().map(|alert| (name(&alert), alert)).collect();
-        assert_eq!(alerts.len(), count, "an alert change came twice");
-        let who = |score: &Value| format!("{}|{}", score["account"], score["contact"]);
-        Answer {
-            facts: facts.into_iter().map(|fact| unversioned(fact).to_string()).collect(),
-            scores: scores.into_iter().map(|score| (who(&score), unversioned(score))).collect(),
-            alerts,
-        }
-    }
-
-    /// What the topics of this prefix say.
-    pub fn read(kafka: &Kafka, prefix: &str) -> Answer {
-        let values = |topic: &str| {
-            let mut versions = BTreeMap::new();
-            let mut latest = BTreeMap::new();
-            let mut all = Vec::new();
-            for record in kafka.read_committed(&format!("{prefix}.{topic}")) {
-                let key = record.key.unwrap();
-                let Some(value) = record.value else {
-                    latest.remove(&key);
-                    continue;
-                };
-                let value: Value = serde_json::from_slice(&value).unwrap();
-                if let Some(version) = value["version"].as_u64() {
-                    let last = versions.insert(key.clone(), version);
-                    assert!(
-                        last.is_none_or(|last| last < version),
-                        "{topic}: version {version} after {last:?}: {value}"
-                    );
-                }
-                latest.insert(key, value.clone());
-                all.push(value);
-            }
-            (latest.into_values().collect(), all)
-        };
-        Answer::of(values("facts").0, values("scores").0, values("alerts").1)
-    }
-
-    /// What a replay of the history says.
-    pub fn truth() -> &'static Answer {
-        static TRUTH: OnceLock<Answer> = OnceLock::new();
-        TRUTH.get_or_init(|| {
-            let place = Place::with(&[("history.jsonl.gz", community::GZIP)]);
-            place.run(&format!("replay history.jsonl.gz --as-of {AS_OF} --out out --json")).ok();
-            let objects = |name: &str| place.objects(&format!("out/{name}.jsonl"));
-            Answer::of(objects("facts"), objects("scores"), objects("alerts"))
-        })
-    }
-
-    pub fn is_like(&self, other: &Answer, with_alerts: bool) {
-        let missing: Vec<_> = other.facts.difference(&self.facts).take(3).collect();
-        let beyond: Vec<_> = self.facts.difference(&other.facts).take(3).collect();
-        assert!(missing.is_empty() && beyond.is_empty(), "facts: missing {missing:#?}, beyond {beyond:#?}");
-        assert_eq!(self.scores.len(), other.scores.len());
-        for (who, score) in &self.scores {
-            let expected = &other.scores[who];
-            assert!(near(score, expected), "score of {who}:\n{score}\n{expected}");
-        }
-        if with_alerts {
-            for (name, alert) in &other.alerts {
-                assert_eq!(self.alerts.get(name), Some(alert), "{name:?}");
-            }
-            assert_eq!(self.alerts.len(), other.alerts.len());
-        }
-    }
-}
-
-fn unversioned(mut value: Value) -> Value {
-    value.as_object_mut().unwrap().remove("version");
-    value
-}
-
-/// Equal, and numbers to 1e-9: a sum depends on its order in the last bits.
-fn near(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Number(one), Value::Number(other)) => (one.as_f64().unwrap() - other.as_f64().unwrap()).abs() < 1e-9,
-        (Value::Object(one), Value::Object(other)) => {
-            one.len() == other.len() && one.iter().all(|(key, value)| other.get(key).is_some_and(|it| near(value, it)))
-        }
-        _ => one == other,
-    }
-}
+use crate::oracle::Answer;
 
 /// A deployment of its own, on the broker that all share or on another.
 pub struct Deployment<'k> {

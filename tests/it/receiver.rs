@@ -2,20 +2,66 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// A message: its `webhook-id` and its body.
 pub type Message = (String, String);
 
-/// What becomes of a message that is not taken.
+/// What becomes of a message that holds the word.
 #[derive(Clone, Copy)]
 enum Otherwise {
-    /// This answer.
-    Refused(&'static str),
-    /// No answer, until everything is taken.
-    Hanging,
+    /// It is not taken, and this is the answer.
+    Refused(Answer),
+    /// One thing after the other.
+    Moody,
+}
+
+#[derive(Clone, Copy)]
+struct Answer {
+    is_taken: bool,
+    /// As it is written.
+    says: &'static str,
+    /// The connection stays open behind it, until the sender gives up.
+    hangs: bool,
+}
+
+const TAKEN: Answer = Answer::new(true, "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+const NOTHING: Answer = Answer::new(false, "").hanging();
+/// What a moody one does, in turn, to the first of every so many messages.
+const MOODY_EVERY: usize = 200;
+const MOODS: [Answer; 20] = [
+    TAKEN,
+    Answer::new(false, "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"),
+    TAKEN,
+    Answer::new(false, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"),
+    TAKEN,
+    Answer::new(true, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"),
+    TAKEN,
+    Answer::new(false, "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"),
+    TAKEN,
+    Answer::new(false, "What do you mean?\r\n\r\n"),
+    TAKEN,
+    Answer::new(false, ""),
+    TAKEN,
+    Answer::new(true, ""),
+    TAKEN,
+    Answer::new(true, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal").hanging(),
+    TAKEN,
+    Answer::new(false, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 10\r\n\r\nhal").hanging(),
+    TAKEN,
+    NOTHING,
+];
+
+impl Answer {
+    const fn new(is_taken: bool, says: &'static str) -> Answer {
+        Answer { is_taken, says, hangs: false }
+    }
+
+    const fn hanging(self) -> Answer {
+        Answer { hangs: true, ..self }
+    }
 }
 
 /// Takes what does not hold a certain word, until it takes everything.
@@ -28,6 +74,7 @@ struct Shared {
     word: &'static str,
     otherwise: Otherwise,
     takes_all: AtomicBool,
+    mood: AtomicUsize,
     taken: Mutex<Vec<Message>>,
     refused: Mutex<Vec<Message>>,
 }
@@ -35,24 +82,42 @@ struct Shared {
 impl Receiver {
     /// Answers that the message is wrong. Listens as long as the process lives.
     pub fn refusing(word: &'static str) -> Receiver {
-        Receiver::start(word, Otherwise::Refused("400 Bad Request"))
+        Receiver::start(
+            word,
+            Otherwise::Refused(Answer::new(
+                false,
+                "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            )),
+        )
     }
 
     /// Answers that it wants no more messages.
     pub fn gone(word: &'static str) -> Receiver {
-        Receiver::start(word, Otherwise::Refused("410 Gone"))
+        Receiver::start(
+            word,
+            Otherwise::Refused(Answer::new(
+                false,
+                "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            )),
+        )
     }
 
     /// Says nothing.
     pub fn hanging(word: &'static str) -> Receiver {
-        Receiver::start(word, Otherwise::Hanging)
+        Receiver::start(word, Otherwise::Refused(NOTHING))
+    }
+
+    /// Does to every message what receivers do on bad days, one after the other. It never says that it wants no more.
+    pub fn moody() -> Receiver {
+        Receiver::start("", Otherwise::Moody)
     }
 
     fn start(word: &'static str, otherwise: Otherwise) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (taken, refused) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { word, otherwise, takes_all: AtomicBool::new(false), taken, refused });
+        let (takes_all, mood) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let shared = Arc::new(Shared { word, otherwise, takes_all, mood, taken, refused });
         let serving = shared.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -102,19 +167,19 @@ impl Shared {
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
         let body = String::from_utf8(body).unwrap();
-        let takes = || self.takes_all.load(Ordering::SeqCst) || !body.contains(self.word);
-        let status = match self.otherwise {
-            _ if takes() => "204 No Content",
-            Otherwise::Refused(status) => status,
-            Otherwise::Hanging => {
-                self.refused.lock().unwrap().push((id, body));
-                // The sender gives up before that, or the test ends.
-                return stream.read(&mut [0]).map(drop);
+        let answer = match self.otherwise {
+            _ if self.takes_all.load(Ordering::SeqCst) || !body.contains(self.word) => TAKEN,
+            Otherwise::Refused(answer) => answer,
+            Otherwise::Moody => {
+                let mood = self.mood.fetch_add(1, Ordering::SeqCst) % MOODY_EVERY;
+                *MOODS.get(mood).unwrap_or(&TAKEN)
             }
         };
         if is_message {
-            if takes() { &self.taken } else { &self.refused }.lock().unwrap().push((id, body));
+            if answer.is_taken { &self.taken } else { &self.refused }.lock().unwrap().push((id, body));
         }
-        write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        stream.write_all(answer.says.as_bytes())?;
+        // The sender gives up before that, or the test ends.
+        if answer.hangs { stream.read(&mut [0]).map(drop) } else { Ok(()) }
     }
 }

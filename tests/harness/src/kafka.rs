@@ -12,17 +12,21 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 
 use crate::eventually;
+use crate::proxy::{Protocol, Proxy};
 use crate::server::Server;
 
 /// For whatever a broker that runs does at once. One that was paused or started again takes some seconds.
 const WITHIN: Duration = Duration::from_secs(60);
 /// How long a poll may wait: the loops around it look at their deadlines so often.
 const POLL: Duration = Duration::from_millis(100);
+
+/// Where a proxy stands, from the broker's port.
+const PROXY: u16 = 3;
 
 /// A broker, alone in its cluster.
 pub struct Kafka {
@@ -59,8 +63,18 @@ impl Kafka {
     /// One of the test's own, with settings of the broker. The listener that tests may secure is `CLIENT`.
     pub fn start(settings: &[(&str, &str)]) -> Kafka {
         let settings = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let server = Server::start("kafka.sh", "-TERM", settings);
-        let bootstrap = format!("127.0.0.1:{}", server.port());
+        Kafka::behind(Server::start("kafka.sh", "-TERM", settings, &[]), 0)
+    }
+
+    /// One of the test's own, with a proxy on the way to it for all but this kit.
+    pub fn proxied() -> (Kafka, Proxy) {
+        let server = Server::start("kafka.sh", "-TERM", Vec::new(), &[("KAFKA_PROXIED", "1")]);
+        let (port, kafka) = (server.port(), Kafka::behind(server, PROXY));
+        (kafka, Proxy::start(Protocol::Kafka, port + PROXY, port))
+    }
+
+    fn behind(server: Server, proxy: u16) -> Kafka {
+        let bootstrap = format!("127.0.0.1:{}", server.port() + proxy);
         Kafka { server, bootstrap, topics: AtomicU32::new(0), producer: OnceLock::new() }
     }
 
@@ -142,10 +156,14 @@ impl Kafka {
                 record = back;
             }
         }
-        producer.flush(WITHIN).unwrap();
-        let mut places: Vec<_> = receipts.try_iter().collect();
+        let mut places = Vec::new();
+        eventually(WITHIN, &format!("{topic}: all is delivered"), || {
+            // It takes all of the time that it is given, and so does `flush`.
+            producer.poll(Duration::ZERO);
+            places.extend(receipts.try_iter());
+            places.len() == count
+        });
         places.sort_by_key(|(number, _)| *number);
-        assert_eq!(places.len(), count, "{topic}: not all was delivered");
         places.into_iter().map(|(_, place)| place.unwrap_or_else(|error| panic!("{topic}: {error}"))).collect()
     }
 
@@ -214,6 +232,19 @@ impl Kafka {
             })
         });
         ends
+    }
+
+    /// Whether a group has committed all that stands in a topic.
+    pub fn is_read(&self, topic: &str, group: &str) -> bool {
+        let mut config = self.client();
+        let consumer: BaseConsumer =
+            config.set("group.id", group).set("isolation.level", "read_committed").create().unwrap();
+        self.ends(topic, "read_committed").into_iter().all(|(partition, end)| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(topic, partition);
+            let committed = consumer.committed_offsets(list, WITHIN);
+            committed.is_ok_and(|list| end == 0 || list.elements()[0].offset() == Offset::Offset(end))
+        })
     }
 
     fn consumer(&self, isolation: &str) -> BaseConsumer {

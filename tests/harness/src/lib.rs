@@ -11,6 +11,7 @@
 
 mod kafka;
 mod postgres;
+mod proxy;
 mod server;
 mod tls;
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use kafka::{Kafka, Record};
 pub use postgres::Postgres;
+pub use proxy::{Moment, Proxy, Struck};
 pub use tls::Certified;
 
 /// How often [`eventually`] looks. What it looks at may be a query to a server.

@@ -6,6 +6,7 @@ use std::thread;
 
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
+use crate::proxy::{Protocol, Proxy};
 use crate::server::Server;
 
 /// A server of PostgreSQL, that trusts whoever comes.
@@ -26,7 +27,7 @@ impl Postgres {
         // What is written survives the server's death, if not the machine's.
         let settings = ["fsync=off", "max_connections=200"].map(str::to_owned);
         // SIGTERM would wait for its clients to leave.
-        let server = Server::start("postgres.sh", "-INT", settings.into());
+        let server = Server::start("postgres.sh", "-INT", settings.into(), &[]);
         Postgres { server, databases: AtomicU32::new(0) }
     }
 
@@ -35,6 +36,11 @@ impl Postgres {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         query(&self.url("postgres"), &format!("CREATE DATABASE {name}"));
         self.url(&name)
+    }
+
+    /// A proxy on the way to it, for whoever takes its port, and does without TLS.
+    pub fn proxied(&self) -> Proxy {
+        Proxy::start(Protocol::Postgres, 0, self.port())
     }
 
     /// The URL of a database, for the superuser.

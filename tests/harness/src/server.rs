@@ -21,6 +21,7 @@ pub struct Server {
     stop: &'static str,
     dir: PathBuf,
     settings: Vec<String>,
+    environment: &'static [(&'static str, &'static str)],
     running: Mutex<Option<Running>>,
 }
 
@@ -32,11 +33,16 @@ struct Running {
 }
 
 impl Server {
-    /// Starts one, with settings as the script takes them.
-    pub fn start(script: &'static str, stop: &'static str, settings: Vec<String>) -> Server {
+    /// Starts one, with settings and variables as the script takes them.
+    pub fn start(
+        script: &'static str,
+        stop: &'static str,
+        settings: Vec<String>,
+        environment: &'static [(&'static str, &'static str)],
+    ) -> Server {
         let name = script.trim_end_matches(".sh");
         let dir = tempfile::Builder::new().prefix(&format!("touchline-{name}-")).tempdir().unwrap().keep();
-        let server = Server { script, stop, dir, settings, running: Mutex::new(None) };
+        let server = Server { script, stop, dir, settings, environment, running: Mutex::new(None) };
         server.restart();
         server
     }
@@ -45,7 +51,7 @@ impl Server {
     pub fn restart(&self) {
         let mut running = self.running();
         assert!(running.is_none(), "{} is running in {}", self.script, self.dir.display());
-        *running = Some(launch(self.script, &self.dir, &self.settings));
+        *running = Some(self.launch());
     }
 
     /// The first of its ports.
@@ -73,6 +79,30 @@ impl Server {
         signal("-CONT", self.running().as_ref());
     }
 
+    fn launch(&self) -> Running {
+        let Server { script, dir, settings, .. } = self;
+        let said = dir.join("script.log");
+        let mut child = Command::new(Path::new(SCRIPTS).join(script))
+            .args(["run", "--remove"])
+            .arg(dir)
+            .args(settings)
+            // Tests want it soon, and send it little.
+            .envs(self.environment.iter().copied())
+            .env("KAFKA_JVM", "-Xms64m -Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&said).unwrap())
+            .spawn()
+            .unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        if address.is_empty() {
+            let _ = child.wait();
+            panic!("{script} could not start its server:\n{}", fs::read_to_string(said).unwrap());
+        }
+        Running { script: child, pid: fs::read_to_string(dir.join("pid")).unwrap().trim().to_owned() }
+    }
+
     fn end(&self, with: &str) {
         let mut running = self.running();
         signal(with, running.as_ref());
@@ -96,28 +126,6 @@ impl Drop for Server {
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-fn launch(script: &str, dir: &Path, settings: &[String]) -> Running {
-    let said = dir.join("script.log");
-    let mut child = Command::new(Path::new(SCRIPTS).join(script))
-        .args(["run", "--remove"])
-        .arg(dir)
-        .args(settings)
-        // Tests want it soon, and send it little.
-        .env("KAFKA_JVM", "-Xms64m -Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(File::create(&said).unwrap())
-        .spawn()
-        .unwrap();
-    let mut address = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-    if address.is_empty() {
-        let _ = child.wait();
-        panic!("{script} could not start its server:\n{}", fs::read_to_string(said).unwrap());
-    }
-    Running { script: child, pid: fs::read_to_string(dir.join("pid")).unwrap().trim().to_owned() }
 }
 
 fn signal(signal: &str, to: Option<&Running>) {

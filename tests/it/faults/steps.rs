@@ -1,0 +1,90 @@
+//! Each step of a commit, as the servers see it: whoever asks is cut off or killed before the step, behind it, and just as
+//! it hears of it.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use touchline_harness::{Kafka, Moment, Postgres, Struck};
+
+use super::works::Works;
+use super::{pause, rounds};
+use crate::receiver::Receiver;
+
+/// By the numbers of Kafka's protocol: what is asked of a broker to read, share, publish and commit.
+const REQUESTS: [(i16, &str); 13] = [
+    (26, "EndTxn"),
+    (28, "TxnOffsetCommit"),
+    (0, "Produce"),
+    (25, "AddOffsetsToTxn"),
+    (24, "AddPartitionsToTxn"),
+    (22, "InitProducerId"),
+    (8, "OffsetCommit"),
+    (9, "OffsetFetch"),
+    (1, "Fetch"),
+    (11, "JoinGroup"),
+    (14, "SyncGroup"),
+    (12, "Heartbeat"),
+    (10, "FindCoordinator"),
+];
+/// Each of them comes within it: of those that only start a stage, one is started.
+const COMES_WITHIN: Duration = Duration::from_secs(60);
+
+#[test]
+fn cut_off_or_killed_at_each_step_of_a_commit() {
+    let ((kafka, proxy), postgres) = (Kafka::proxied(), Postgres::shared());
+    let works = Works::start(&kafka, postgres, postgres.port(), Receiver::refusing("nothing at all"));
+    works.check(9, |works, dice| {
+        for round in 0..rounds(14) {
+            // The first are the dearest, and always among them.
+            let request = if round < 6 { round / 3 } else { dice.below(REQUESTS.len() as u64) as u32 };
+            let (number, name) = REQUESTS[request as usize];
+            let moment = Moment::ALL[round as usize % 3];
+            let struck = proxy.strike(moment, move |asked| asked.get(4..6) == Some(&number.to_be_bytes()));
+            if !matches!(number, 0 | 1 | 8 | 12 | 24..=28) {
+                let stage = dice.below(works.stages() as u64) as usize;
+                works.kill(stage);
+                works.start_again(stage);
+            }
+            let struck = come(&struck, name, works);
+            if dice.below(2) == 0 {
+                let stage = works.stage(&client(&struck.request));
+                works.kill(stage);
+                drop(struck);
+                works.start_again(stage);
+            }
+            pause(dice, 500);
+        }
+    });
+}
+
+#[test]
+fn a_database_cut_off_at_each_step_of_a_commit() {
+    let (postgres, kafka) = (Postgres::shared(), Kafka::shared());
+    let proxy = postgres.proxied();
+    let works = Works::start(kafka, postgres, proxy.port(), Receiver::refusing("nothing at all"));
+    works.check(10, |works, dice| {
+        for round in 0..rounds(9) {
+            let moment = Moment::ALL[round as usize % 3];
+            let struck = proxy.strike(moment, |asked| asked.starts_with(b"Q") && asked.ends_with(b"COMMIT\0"));
+            let struck = come(&struck, "COMMIT", works);
+            if round % 2 == 0 {
+                let stage = works.stage("tables");
+                works.kill(stage);
+                drop(struck);
+                works.start_again(stage);
+            }
+            pause(dice, 500);
+        }
+    });
+}
+
+#[track_caller]
+fn come(struck: &mpsc::Receiver<Struck>, name: &str, works: &Works<'_>) -> Struck {
+    struck.recv_timeout(COMES_WITHIN).unwrap_or_else(|_| panic!("nobody asked for {name}{}", works.said()))
+}
+
+/// Who has asked.
+fn client(request: &[u8]) -> String {
+    let length = usize::from(u16::from_be_bytes([request[12], request[13]]));
+    String::from_utf8(request[14..14 + length].to_vec()).unwrap()
+}
