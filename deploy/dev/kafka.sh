@@ -12,7 +12,8 @@
 # Without PORT (or with 0) it takes free ones, the same each time in the same DIR. PORT+1 is the controller's; PORT+2 is
 # plaintext whatever KEY=VALUE, which are broker settings, make of the listener CLIENT on PORT.
 #
-# With KAFKA_PROXIED=1 the listener CLIENT tells its clients to come to PORT+3, where a proxy must stand.
+# With KAFKA_PROXIED=1 the listener CLIENT tells its clients to come to PORT+3, where a proxy must stand. With KAFKA_JOIN=DIR
+# it becomes one more broker of the cluster whose first node is in DIR, and runs.
 #
 # It needs Java 17 or newer, and Maven, which fetches Kafka (55 MB) into the user's cache, once. KAFKA_JVM are the JVM's
 # options.
@@ -45,13 +46,17 @@ resolve() {
 }
 
 settings() {
+    local id=1 roles=broker,controller first=$port controller=CONTROLLER://127.0.0.1:$((port + 1)),
+    if [ -n "${KAFKA_JOIN:-}" ]; then
+        id=$port roles=broker first=$(cat "$KAFKA_JOIN/port") controller=
+    fi
     cat <<E
-process.roles=broker,controller
-node.id=1
-listeners=CLIENT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1)),INTERNAL://127.0.0.1:$((port + 2))
+process.roles=$roles
+node.id=$id
+listeners=CLIENT://127.0.0.1:$port,${controller}INTERNAL://127.0.0.1:$((port + 2))
 advertised.listeners=CLIENT://127.0.0.1:$((port + ${KAFKA_PROXIED:+3 +} 0)),INTERNAL://127.0.0.1:$((port + 2))
 listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,INTERNAL:PLAINTEXT
-controller.quorum.bootstrap.servers=127.0.0.1:$((port + 1))
+controller.quorum.bootstrap.servers=127.0.0.1:$((first + 1))
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=INTERNAL
 log.dirs=$dir/data
@@ -95,7 +100,8 @@ broker() {
     settings "$@" >"$dir/server.properties"
     logging >"$dir/log4j2.properties"
     if [ ! -e "$dir/data/meta.properties" ]; then
-        "$java" -XX:TieredStopAtLevel=1 -cp "$jars/*" kafka.tools.StorageTool format --standalone \
+        "$java" -XX:TieredStopAtLevel=1 -cp "$jars/*" kafka.tools.StorageTool format \
+            "$([ -n "${KAFKA_JOIN:-}" ] && echo --no-initial-controllers || echo --standalone)" \
             --config "$dir/server.properties" --cluster-id "$(cluster)" >"$dir/format.log" 2>&1 ||
             fail "the directory could not be formatted: $(cat "$dir/format.log")"
     fi
@@ -104,8 +110,14 @@ broker() {
         kafka.Kafka "$dir/server.properties"
 }
 
-# 128 random bits, as Kafka writes them; its own tool takes a second for it.
-cluster() { head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '='; }
+# 128 random bits, as Kafka writes them, which its own tool takes a second for; or those of the cluster that is joined.
+cluster() {
+    if [ -n "${KAFKA_JOIN:-}" ]; then
+        sed -n 's/^cluster.id=//p' "$KAFKA_JOIN/data/meta.properties"
+    else
+        head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '='
+    fi
+}
 
 is_ready() { answers "$port"; }
 readonly READY=is_ready

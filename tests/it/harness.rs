@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 /// Whatever takes longer does not come: the longest run takes seconds, and machines differ.
 pub const DEADLINE: Duration = Duration::from_secs(300);
+const TOUCHLINE: &str = env!("CARGO_BIN_EXE_touchline");
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -110,6 +111,18 @@ impl Place {
 
     /// Starts a command.
     pub fn start(&self, line: &str) -> Running {
+        self.spawn(Command::new(TOUCHLINE), line)
+    }
+
+    /// Starts a command that can make no file larger than `kib`: what is beyond fails, as on a full disk.
+    pub fn start_limited(&self, line: &str, kib: u32) -> Running {
+        let mut shell = Command::new("sh");
+        // In blocks of 512 bytes. The signal would kill it.
+        shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2), TOUCHLINE]);
+        self.spawn(shell, line)
+    }
+
+    fn spawn(&self, mut command: Command, line: &str) -> Running {
         let (line, input) = line.split_once(" < ").unwrap_or((line, ""));
         let input = match input {
             "" => Stdio::null(),
@@ -122,7 +135,7 @@ impl Place {
         let (out, err) = (said("out"), said("err"));
         let is_variable = |word: &&str| word.contains('=') && !word.starts_with('-');
         let variables = line.split_whitespace().take_while(is_variable);
-        let child = Command::new(env!("CARGO_BIN_EXE_touchline"))
+        let child = command
             .args(line.split_whitespace().skip_while(is_variable))
             .current_dir(self.files.path())
             .env_remove("TOUCHLINE_LOG")

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use touchline_harness::{Kafka, Record};
 
@@ -50,6 +51,7 @@ pub fn check(deployment: &Deployment<'_>, sent: &Sent) -> Answer {
     let answer = Answer::read(deployment.kafka, &deployment.prefix);
     answer.conserves(sent);
     answer.has_no_holes();
+    answer.is_not_early();
     answer.is_like(&undisturbed(&log), true);
     answer
 }
@@ -180,6 +182,16 @@ impl Answer {
             let before = if last.0 == id { last.1 } else { 0 };
             assert_eq!(*sequence, before + 1, "changes of alert {id}");
             last = (id, *sequence);
+        }
+    }
+
+    /// Nobody was called silent before it was true.
+    #[track_caller]
+    fn is_not_early(&self) {
+        let now = Timestamp::now();
+        for alert in self.alerts.values().filter(|alert| alert["rule"] != "at_risk" && alert["change"] == "opened") {
+            let due: Timestamp = alert["due"].as_str().unwrap().parse().unwrap();
+            assert!(due <= now, "it is {now}: {alert}");
         }
     }
 

@@ -12,7 +12,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 
@@ -25,12 +25,28 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// How long a poll may wait: the loops around it look at their deadlines so often.
 const POLL: Duration = Duration::from_millis(100);
 
+/// As many replicas as the broker's settings say.
+const DEFAULT: i32 = -1;
 /// Where a proxy stands, from the broker's port.
 const PROXY: u16 = 3;
 
-/// A broker, alone in its cluster.
+/// What makes a cluster of three outlive one of them.
+const CLUSTER: [&str; 7] = [
+    "default.replication.factor=3",
+    "min.insync.replicas=2",
+    "offsets.topic.replication.factor=3",
+    "transaction.state.log.replication.factor=3",
+    "transaction.state.log.min.isr=2",
+    // One that is dead is seen to be.
+    "broker.session.timeout.ms=3000",
+    "broker.heartbeat.interval.ms=500",
+];
+
+/// A broker, alone in its cluster or not.
 pub struct Kafka {
     server: Server,
+    /// Further brokers of its cluster.
+    others: Vec<Server>,
     bootstrap: String,
     topics: AtomicU32,
     producer: OnceLock<BaseProducer<Receipts>>,
@@ -63,19 +79,32 @@ impl Kafka {
     /// One of the test's own, with settings of the broker. The listener that tests may secure is `CLIENT`.
     pub fn start(settings: &[(&str, &str)]) -> Kafka {
         let settings = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        Kafka::behind(Server::start("kafka.sh", "-TERM", settings, &[]), 0)
+        Kafka::behind(Server::start("kafka.sh", "-TERM", settings, Vec::new()), 0)
+    }
+
+    /// Three of the test's own. Every topic is on all of them, and what is written is on two before it counts.
+    pub fn cluster() -> Kafka {
+        let settings: Vec<String> = CLUSTER.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut kafka = Kafka::behind(Server::start("kafka.sh", "-TERM", settings.clone(), Vec::new()), 0);
+        for _ in 0..2 {
+            let joins = vec![("KAFKA_JOIN", kafka.server.dir().display().to_string())];
+            let other = Server::start("kafka.sh", "-TERM", settings.clone(), joins);
+            kafka.bootstrap += &format!(",127.0.0.1:{}", other.port());
+            kafka.others.push(other);
+        }
+        kafka
     }
 
     /// One of the test's own, with a proxy on the way to it for all but this kit.
     pub fn proxied() -> (Kafka, Proxy) {
-        let server = Server::start("kafka.sh", "-TERM", Vec::new(), &[("KAFKA_PROXIED", "1")]);
+        let server = Server::start("kafka.sh", "-TERM", Vec::new(), vec![("KAFKA_PROXIED", "1".to_owned())]);
         let (port, kafka) = (server.port(), Kafka::behind(server, PROXY));
         (kafka, Proxy::start(Protocol::Kafka, port + PROXY, port))
     }
 
     fn behind(server: Server, proxy: u16) -> Kafka {
         let bootstrap = format!("127.0.0.1:{}", server.port() + proxy);
-        Kafka { server, bootstrap, topics: AtomicU32::new(0), producer: OnceLock::new() }
+        Kafka { server, others: Vec::new(), bootstrap, topics: AtomicU32::new(0), producer: OnceLock::new() }
     }
 
     /// Where clients find it.
@@ -86,7 +115,9 @@ impl Kafka {
     /// A client's settings, of which a test may add its own. It is plaintext also where `CLIENT` is not.
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", format!("127.0.0.1:{}", self.server.port() + 2));
+        let servers = std::iter::once(&self.server).chain(&self.others);
+        let servers: Vec<_> = servers.map(|server| format!("127.0.0.1:{}", server.port() + 2)).collect();
+        config.set("bootstrap.servers", servers.join(","));
         // What a broker that is away writes into the output of tests tells nothing.
         config.set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg);
         config
@@ -100,7 +131,7 @@ impl Kafka {
     /// Creates a topic, and waits until it can be used.
     pub fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(DEFAULT));
         topic = config.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
         // On a thread of its own, since the caller may be asynchronous.
         let create = || {
@@ -165,6 +196,19 @@ impl Kafka {
         });
         places.sort_by_key(|(number, _)| *number);
         places.into_iter().map(|(_, place)| place.unwrap_or_else(|error| panic!("{topic}: {error}"))).collect()
+    }
+
+    /// Writes a record in a transaction that nobody ends, as who dies in it does. The broker aborts it after `timeout`.
+    pub fn leave_open(&self, topic: &str, value: &[u8], timeout: Duration) {
+        let mut config = self.client();
+        config
+            .set("transactional.id", self.unique("open"))
+            .set("transaction.timeout.ms", timeout.as_millis().to_string());
+        let producer: BaseProducer = config.create().unwrap();
+        producer.init_transactions(WITHIN).unwrap();
+        producer.begin_transaction().unwrap();
+        producer.send(BaseRecord::<(), _>::to(topic).payload(value)).unwrap();
+        producer.flush(timeout).unwrap();
     }
 
     fn producer(&self) -> BaseProducer<Receipts> {
@@ -267,6 +311,16 @@ impl Kafka {
     /// Starts it again on the same ports and data.
     pub fn restart(&self) {
         self.server.restart();
+    }
+
+    /// Kills one of the further brokers of a cluster.
+    pub fn kill_other(&self, number: usize) {
+        self.others[number].kill();
+    }
+
+    /// Starts it again.
+    pub fn restart_other(&self, number: usize) {
+        self.others[number].restart();
     }
 
     /// Lets it do nothing, as a machine does that hangs: connections stay.

@@ -27,7 +27,7 @@ impl Postgres {
         // What is written survives the server's death, if not the machine's.
         let settings = ["fsync=off", "max_connections=200"].map(str::to_owned);
         // SIGTERM would wait for its clients to leave.
-        let server = Server::start("postgres.sh", "-INT", settings.into(), &[]);
+        let server = Server::start("postgres.sh", "-INT", settings.into(), Vec::new());
         Postgres { server, databases: AtomicU32::new(0) }
     }
 

@@ -21,7 +21,7 @@ pub struct Server {
     stop: &'static str,
     dir: PathBuf,
     settings: Vec<String>,
-    environment: &'static [(&'static str, &'static str)],
+    environment: Vec<(&'static str, String)>,
     running: Mutex<Option<Running>>,
 }
 
@@ -38,7 +38,7 @@ impl Server {
         script: &'static str,
         stop: &'static str,
         settings: Vec<String>,
-        environment: &'static [(&'static str, &'static str)],
+        environment: Vec<(&'static str, String)>,
     ) -> Server {
         let name = script.trim_end_matches(".sh");
         let dir = tempfile::Builder::new().prefix(&format!("touchline-{name}-")).tempdir().unwrap().keep();
@@ -57,6 +57,11 @@ impl Server {
     /// The first of its ports.
     pub fn port(&self) -> u16 {
         fs::read_to_string(self.dir.join("port")).unwrap().trim().parse().unwrap()
+    }
+
+    /// Where it keeps what it has.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Kills it with SIGKILL; it is gone when this returns.
@@ -87,7 +92,7 @@ impl Server {
             .arg(dir)
             .args(settings)
             // Tests want it soon, and send it little.
-            .envs(self.environment.iter().copied())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("KAFKA_JVM", "-Xms64m -Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

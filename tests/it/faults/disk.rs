@@ -12,6 +12,7 @@ use crate::harness::Dice;
 const A_SNAPSHOT: Duration = Duration::from_secs(12);
 /// The files of a state, by the beginning or the end of their names.
 const KINDS: [&str; 6] = [".sst", "MANIFEST-", "CURRENT", "OPTIONS-", "IDENTITY", "LOG"];
+const INTERNAL: i32 = 70;
 /// What is damaged is mostly seen by then.
 const SEEN: Duration = Duration::from_secs(5);
 
@@ -70,6 +71,32 @@ fn a_snapshot_store_that_is_away() {
             fs::remove_file(&store).unwrap();
             fs::rename(&away, &store).unwrap();
         }
+    });
+}
+
+#[test]
+fn a_disk_that_is_full() {
+    works().check(14, |works, dice| {
+        let mut full = 0;
+        for _ in 0..rounds(1) {
+            let stages = [*dice.pick(&works.stages_of("process")), works.stage("files")];
+            for stage in stages {
+                works.kill(stage);
+                works.start_full(stage, 16 << dice.below(3));
+            }
+            sleep(A_SNAPSHOT);
+            for stage in stages {
+                match works.has_ended(stage) {
+                    Some(ran) => {
+                        full += 1;
+                        ran.failed(INTERNAL, &["File too large"]);
+                    }
+                    None => works.kill(stage),
+                }
+                works.start_again(stage);
+            }
+        }
+        assert!(full > 0, "none was ever full");
     });
 }
 

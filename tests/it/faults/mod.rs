@@ -1,6 +1,8 @@
 //! Faults under load, and nothing is lost or said twice: each test does something to a deployment at work, and the
 //! conservation oracle then holds what came out against what went in.
 
+#[cfg(target_os = "linux")]
+mod clock;
 mod disk;
 mod servers;
 mod steps;
@@ -18,14 +20,22 @@ use works::Works;
 /// A process that says nothing for longer is taken for dead, and its partitions go to others.
 const SESSION: Duration = Duration::from_secs(6);
 
-/// How often each fault comes: often enough to see that it is survived, or as often as you like.
+/// How often a fault comes: often enough to see that it is survived, or as many times more often as somebody wishes.
 fn rounds(short: u32) -> u32 {
-    std::env::var("TOUCHLINE_FAULTS").map_or(short, |rounds| rounds.parse().unwrap())
+    short * std::env::var("TOUCHLINE_FAULTS").map_or(1, |times| times.parse().unwrap())
 }
 
 fn works() -> Works<'static> {
+    works_on(Kafka::shared())
+}
+
+fn works_on(kafka: &Kafka) -> Works<'_> {
     let postgres = Postgres::shared();
-    Works::start(Kafka::shared(), postgres, postgres.port(), Receiver::refusing("nothing at all"))
+    Works::start(kafka, postgres, postgres.port(), patient())
+}
+
+fn patient() -> Receiver {
+    Receiver::refusing("nothing at all")
 }
 
 fn pause(dice: &mut Dice, below_ms: u64) {

@@ -6,13 +6,16 @@ use std::time::Duration;
 use touchline_harness::{Kafka, Postgres};
 
 use super::works::Works;
-use super::{pause, rounds};
+use super::{patient, pause, rounds, works_on};
 use crate::receiver::Receiver;
+
+/// How often the broker looks for transactions that have lasted too long.
+const CLEANS_UP: (&str, &str) = ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500");
 
 #[test]
 fn a_broker_that_dies_comes_back() {
-    let (kafka, postgres) = (Kafka::start(&[]), Postgres::shared());
-    let works = Works::start(&kafka, postgres, postgres.port(), Receiver::refusing("nothing at all"));
+    let kafka = Kafka::start(&[]);
+    let works = works_on(&kafka);
     works.check(5, |_, dice| {
         for _ in 0..rounds(2) {
             sleep(Duration::from_secs(3));
@@ -25,9 +28,40 @@ fn a_broker_that_dies_comes_back() {
 }
 
 #[test]
+fn leaders_that_move() {
+    let kafka = Kafka::cluster();
+    works_on(&kafka).check(18, |_, dice| {
+        for round in 0..rounds(2) {
+            pause(dice, 3000);
+            kafka.kill_other(round as usize % 2);
+            sleep(Duration::from_secs(8));
+            kafka.restart_other(round as usize % 2);
+            // Whatever is on two brokers only is on three again, or the next would take the last but one.
+            sleep(Duration::from_secs(5));
+        }
+    });
+}
+
+#[test]
+fn transactions_that_are_left_open() {
+    let kafka = Kafka::start(&[CLEANS_UP]);
+    let works = works_on(&kafka);
+    works.check(16, |works, dice| {
+        for _ in 0..rounds(2) {
+            pause(dice, 1000);
+            for topic in ["source", "events", "alerts", "facts"] {
+                // Nobody may ever see it.
+                kafka.leave_open(&works.deployment.topic(topic), b"{}", Duration::from_secs(3));
+            }
+            sleep(Duration::from_secs(6));
+        }
+    });
+}
+
+#[test]
 fn a_network_that_is_slow_stands_still_and_breaks() {
-    let ((kafka, proxy), postgres) = (Kafka::proxied(), Postgres::shared());
-    let mut works = Works::start(&kafka, postgres, postgres.port(), Receiver::refusing("nothing at all"));
+    let (kafka, proxy) = Kafka::proxied();
+    let mut works = works_on(&kafka);
     works.may_err = true;
     works.check(6, |_, dice| {
         for round in 0..rounds(6) {
@@ -53,7 +87,7 @@ fn a_network_that_is_slow_stands_still_and_breaks() {
 fn a_database_that_dies_and_is_cut_off() {
     let postgres = Postgres::start();
     let proxy = postgres.proxied();
-    let works = Works::start(Kafka::shared(), &postgres, proxy.port(), Receiver::refusing("nothing at all"));
+    let works = Works::start(Kafka::shared(), &postgres, proxy.port(), patient());
     works.check(7, |_, dice| {
         for round in 0..rounds(4) {
             pause(dice, 3000);
@@ -64,6 +98,30 @@ fn a_database_that_dies_and_is_cut_off() {
                 pause(dice, 3000);
                 postgres.restart();
             }
+        }
+    });
+}
+
+#[test]
+fn a_database_that_is_locked_and_takes_nobody_in() {
+    let postgres = Postgres::start();
+    let works = Works::start(Kafka::shared(), &postgres, postgres.port(), patient());
+    works.check(15, |works, dice| {
+        for _ in 0..rounds(1) {
+            for table in ["alert_changes", "scores", "facts", "cursors"] {
+                pause(dice, 2000);
+                let lock = format!("begin; lock table touchline.{table} in access exclusive mode; select pg_sleep(3)");
+                postgres.query(&works.url, &lock);
+            }
+            // Nobody comes in, and nobody stays.
+            let (all, database) = (postgres.url("postgres"), works.url.rsplit('/').next().unwrap());
+            postgres.query(&all, &format!("alter database {database} allow_connections false"));
+            postgres.query(
+                &all,
+                &format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'"),
+            );
+            sleep(Duration::from_secs(3));
+            postgres.query(&all, &format!("alter database {database} allow_connections true"));
         }
     });
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use touchline_harness::{Kafka, Moment, Postgres, Struck};
 
 use super::works::Works;
-use super::{pause, rounds};
-use crate::receiver::Receiver;
+use super::{patient, pause, rounds, works_on};
 
 /// By the numbers of Kafka's protocol: what is asked of a broker to read, share, publish and commit.
 const REQUESTS: [(i16, &str); 13] = [
@@ -31,8 +30,8 @@ const COMES_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn cut_off_or_killed_at_each_step_of_a_commit() {
-    let ((kafka, proxy), postgres) = (Kafka::proxied(), Postgres::shared());
-    let works = Works::start(&kafka, postgres, postgres.port(), Receiver::refusing("nothing at all"));
+    let (kafka, proxy) = Kafka::proxied();
+    let works = works_on(&kafka);
     works.check(9, |works, dice| {
         for round in 0..rounds(14) {
             // The first are the dearest, and always among them.
@@ -59,9 +58,9 @@ fn cut_off_or_killed_at_each_step_of_a_commit() {
 
 #[test]
 fn a_database_cut_off_at_each_step_of_a_commit() {
-    let (postgres, kafka) = (Postgres::shared(), Kafka::shared());
+    let postgres = Postgres::shared();
     let proxy = postgres.proxied();
-    let works = Works::start(kafka, postgres, proxy.port(), Receiver::refusing("nothing at all"));
+    let works = Works::start(Kafka::shared(), postgres, proxy.port(), patient());
     works.check(10, |works, dice| {
         for round in 0..rounds(9) {
             let moment = Moment::ALL[round as usize % 3];

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use touchline_harness::{Kafka, Postgres};
 
-use crate::harness::{DEADLINE, Dice, Place, Running};
+use crate::harness::{DEADLINE, Dice, Place, Ran, Running};
 use crate::kafka::Deployment;
 use crate::oracle::{self, Answer, Sent};
 use crate::receiver::Receiver;
@@ -25,6 +25,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Of them, engagements whose silence comes true within the test, in no more than so long.
 const LIVE: usize = 4;
 const DUE_WITHIN_MS: u64 = 15_000;
+/// And some whose silence does not come true within the test, by far.
+const LATER: usize = 1;
+const LATER_DUE: SignedDuration = SignedDuration::from_mins(50);
+/// Of them, those that were sent before, some of them long ago.
+const AGAIN: usize = 5;
 /// How often it is looked whether all is done: it costs the servers something.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const INTERNAL: i32 = 70;
@@ -52,7 +57,8 @@ pub struct Works<'s> {
     pub deployment: Deployment<'s>,
     pub receiver: Receiver,
     postgres: &'s Postgres,
-    url: String,
+    /// Of the database that the tables are in.
+    pub url: String,
     stages: Vec<Stage>,
     /// Where nobody can tell what a broken connection will do, stages may log errors; they recover by themselves all the same.
     pub may_err: bool,
@@ -122,6 +128,27 @@ impl<'s> Works<'s> {
         }
     }
 
+    /// Starts a stage, if it does not run, so that none of its files can become larger than `kib`.
+    pub fn start_full(&mut self, stage: usize, kib: u32) {
+        let place = &self.deployment.place;
+        let stage = &mut self.stages[stage];
+        stage.running.get_or_insert_with(|| place.start_limited(&stage.line, kib));
+    }
+
+    /// Starts a stage, if it does not run, with variables in its environment: `NAME=VALUE NAME=VALUE`.
+    pub fn start_under(&mut self, stage: usize, variables: &str) {
+        let place = &self.deployment.place;
+        let stage = &mut self.stages[stage];
+        stage.running.get_or_insert_with(|| place.start(&format!("{variables} {}", stage.line)));
+    }
+
+    /// What a stage has said, if it has ended by itself; it can then be started again.
+    pub fn has_ended(&mut self, stage: usize) -> Option<Ran> {
+        let running = &mut self.stages[stage].running;
+        let has_ended = running.as_mut().is_some_and(Running::has_ended);
+        running.take_if(|_| has_ended).map(Running::ended)
+    }
+
     /// Ends a stage as a supervisor does.
     pub fn drain(&mut self, stage: usize) {
         let running = self.stages[stage].running.take().unwrap();
@@ -159,9 +186,7 @@ impl<'s> Works<'s> {
 
     fn mend(&mut self) {
         for stage in self.stages_of("process") {
-            let running = &mut self.stages[stage].running;
-            let has_ended = running.as_mut().is_some_and(Running::has_ended);
-            let Some(ran) = running.take_if(|_| has_ended).map(Running::ended) else { continue };
+            let Some(ran) = self.has_ended(stage) else { continue };
             ran.failed(INTERNAL, &["is damaged", "restore the newest snapshot"]);
             fs::remove_dir_all(self.dir(stage)).unwrap();
             self.start_again(stage);
@@ -176,27 +201,31 @@ impl<'s> Works<'s> {
         let is_over = AtomicBool::new(false);
         let (kafka, source, log) =
             (self.deployment.kafka, self.deployment.topic("source"), self.deployment.topic("events"));
-        let sent = thread::scope(|scope| {
+        let (sent, disturbed) = thread::scope(|scope| {
             let sending = scope.spawn(|| load.send(kafka, &source, &log, &is_over));
             // A disturbance that fails lets the load end as well.
             let end = Ending(&is_over);
+            let since = Instant::now();
             disturb(&mut self, &mut Dice(seed));
             drop(end);
-            sending.join().unwrap()
+            (sending.join().unwrap(), since.elapsed())
         });
         let since = Instant::now();
         self.settle();
-        let after = since.elapsed();
+        let settled = since.elapsed();
         let answer = oracle::check(&self.deployment, &sent);
         self.check_files(&answer);
         self.check_tables(&answer);
         self.check_messages(&answer);
+        // A row of the table in docs/faults.md.
         println!(
-            "{}: {} events, {} dead letters, {} alert changes, all of them once; done {after:.0?} after the last was sent",
+            "| {} | {} | {} | {} | {:.0} s | {:.0} s |",
             thread::current().name().unwrap_or_default(),
             sent.events.len(),
             sent.letters.len(),
-            answer.alerts.len()
+            answer.alerts.len(),
+            disturbed.as_secs_f64(),
+            settled.as_secs_f64(),
         );
     }
 
@@ -316,12 +345,16 @@ impl Load {
     fn send(mut self, kafka: &Kafka, source: &str, log: &str, is_over: &AtomicBool) -> Sent {
         let mut sent = Sent::default();
         let mut history = std::mem::take(&mut self.history).into_iter();
+        let mut before: Vec<String> = Vec::new();
         let mut number = 0;
         while !is_over.load(Ordering::Relaxed) {
             let mut lines: Vec<String> = history.by_ref().take(PART).collect();
-            for _ in 0..LIVE {
+            before.extend(lines.iter().cloned());
+            lines.extend((0..AGAIN).map(|_| self.dice.pick(&before).clone()));
+            for each in 0..LIVE + LATER {
                 number += 1;
-                lines.push(self.falls_silent(number));
+                let due = SignedDuration::from_millis(self.dice.below(DUE_WITHIN_MS) as i64);
+                lines.push(falls_silent(number, if each < LIVE { due } else { LATER_DUE + due }));
             }
             for line in &lines {
                 let event: Value = serde_json::from_str(line).unwrap();
@@ -342,17 +375,17 @@ impl Load {
         }
         sent
     }
+}
 
-    /// An engagement of three months ago, less some seconds.
-    fn falls_silent(&mut self, number: usize) -> String {
-        let due = Timestamp::now() + SignedDuration::from_millis(self.dice.below(DUE_WITHIN_MS) as i64);
-        let at = due.to_zoned(jiff::tz::TimeZone::UTC).checked_sub(jiff::Span::new().months(3)).unwrap();
-        let contact = format!("live-{number}");
-        let account = format!("live{}.example", number % 50);
-        json!({
-            "id": contact, "source": "live", "kind": "engagement", "occurred_at": at.timestamp().to_string(),
-            "account": account, "contact": contact, "vehicle": "webcast",
-        })
-        .to_string()
-    }
+/// An engagement of three months ago, so that silence is due in a while.
+fn falls_silent(number: usize, due: SignedDuration) -> String {
+    let due = Timestamp::now() + due;
+    let at = due.to_zoned(jiff::tz::TimeZone::UTC).checked_sub(jiff::Span::new().months(3)).unwrap();
+    let contact = format!("live-{number}");
+    let account = format!("live{}.example", number % 50);
+    json!({
+        "id": contact, "source": "live", "kind": "engagement", "occurred_at": at.timestamp().to_string(),
+        "account": account, "contact": contact, "vehicle": "webcast",
+    })
+    .to_string()
 }
