@@ -56,7 +56,7 @@ struct Shared {
 }
 
 /// Whether a message, with its length, is the one.
-type IsIt = Box<dyn Fn(&[u8]) -> bool + Send>;
+type IsIt = Box<dyn FnMut(&[u8]) -> bool + Send>;
 
 struct Strike {
     is_it: IsIt,
@@ -101,7 +101,7 @@ impl Proxy {
     }
 
     /// Strikes the next request that is the one; it comes out of the receiver when it has been.
-    pub fn strike(&self, moment: Moment, is_it: impl Fn(&[u8]) -> bool + Send + 'static) -> Receiver<Struck> {
+    pub fn strike(&self, moment: Moment, is_it: impl FnMut(&[u8]) -> bool + Send + 'static) -> Receiver<Struck> {
         let (struck, receiver) = mpsc::channel();
         *lock(&self.shared.strike) = Some(Strike { is_it: Box::new(is_it), moment, struck });
         receiver
