@@ -29,8 +29,8 @@ const REQUESTS: [(i16, &str); 13] = [
 /// Each of them comes within it: of those that only start a stage, one is started.
 const COMES_WITHIN: Duration = Duration::from_secs(60);
 
-/// Part of the names of the lanes of facts.
-const LANE: &[u8] = b".facts/";
+/// What an alert's change has in it, and nothing else.
+const CHANGE: &[u8] = b"\"sequence\":";
 /// No client of ours waits so long for the end of a transaction.
 const BEYOND_PATIENCE: Duration = Duration::from_secs(12);
 
@@ -78,11 +78,15 @@ fn a_database_cut_off_at_each_step_of_a_commit() {
     works.check(10, |works, dice| {
         for round in 0..rounds(9) {
             let moment = Moment::ALL[round as usize % 3];
-            // Of a batch, whose lane has been told before; a session begins with a commit of its own.
-            let mut is_batch = false;
+            // Of alert changes: nothing that comes later makes up for them.
+            let mut is_alerts = false;
             let struck = proxy.strike(moment, move |asked| {
-                is_batch |= asked.starts_with(b"B") && asked.windows(LANE.len()).any(|bytes| bytes == LANE);
-                is_batch && asked.starts_with(b"Q") && asked.ends_with(b"COMMIT\0")
+                if asked.starts_with(b"Q") {
+                    std::mem::take(&mut is_alerts) && asked.ends_with(b"COMMIT\0")
+                } else {
+                    is_alerts |= asked.starts_with(b"B") && asked.windows(CHANGE.len()).any(|bytes| bytes == CHANGE);
+                    false
+                }
             });
             let struck = come(&struck, "COMMIT", works);
             if round % 2 == 0 {
