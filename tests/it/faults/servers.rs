@@ -15,7 +15,8 @@ const CLEANS_UP: (&str, &str) = ("transaction.abort.timed.out.transaction.cleanu
 #[test]
 fn a_broker_that_dies_comes_back() {
     let kafka = Kafka::start(&[]);
-    let works = works_on(&kafka);
+    let mut works = works_on(&kafka);
+    works.may_err = true;
     works.check(5, |_, dice| {
         for _ in 0..rounds(2) {
             sleep(Duration::from_secs(3));
@@ -30,7 +31,9 @@ fn a_broker_that_dies_comes_back() {
 #[test]
 fn leaders_that_move() {
     let kafka = Kafka::cluster();
-    works_on(&kafka).check(18, |_, dice| {
+    let mut works = works_on(&kafka);
+    works.may_err = true;
+    works.check(18, |_, dice| {
         for round in 0..rounds(2) {
             pause(dice, 3000);
             kafka.kill_other(round as usize % 2);

@@ -60,7 +60,8 @@ pub struct Works<'s> {
     /// Of the database that the tables are in.
     pub url: String,
     stages: Vec<Stage>,
-    /// Where nobody can tell what a broken connection will do, stages may log errors; they recover by themselves all the same.
+    /// A client that was not heard of for a while can be fenced by its own return, of which errors are logged. The stage
+    /// makes another by itself all the same.
     pub may_err: bool,
     /// Processors may end and say that their state is damaged, and somebody follows the advice.
     pub may_end: bool,
