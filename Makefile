@@ -27,7 +27,7 @@ test: note ## Install what is missing, and run all tests, on a real Kafka and Po
 .PHONY: faults
 faults: note ## Let faults come TIMES (8) as often as in the tests, under load, for an hour; prints what was sent and came out
 	@bash scripts/setup.sh test
-	TOUCHLINE_FAULTS=$(or $(TIMES),8) $(CARGO) test --release --locked --test it -- faults:: --nocapture
+	TOUCHLINE_FAULTS=$(or $(TIMES),8) $(CARGO) test --release --workspace --locked --test it -- faults:: --nocapture
 
 .PHONY: dev
 dev: note ## Run it all on this machine, with Kafka, PostgreSQL and Prometheus, until Ctrl-C

@@ -105,7 +105,7 @@ impl StoreError {
         } else if says("While lock file") || says("lock hold by current process") {
             StoreError::Locked { path }
         } else if source.kind() == ErrorKind::Corruption || says("No such file or directory") {
-            // A file that is gone is damage too, or the one that should say which there are.
+            // A file is gone, or the one that names the others names one that never was.
             StoreError::Damaged { path, source }
         } else {
             StoreError::Storage { path, source }

@@ -28,9 +28,12 @@ struct Answer {
 }
 
 const TAKEN: Answer = Answer::new(true, "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+const WRONG: Answer = Answer::new(false, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+const GONE: Answer = Answer::new(false, "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
 const NOTHING: Answer = Answer::new(false, "").hanging();
-/// What a moody one does, in turn, to the first of every so many messages.
+/// Of so many messages, a moody one has its moods with the first.
 const MOODY_EVERY: usize = 200;
+/// What it does to them, one thing after the other: so close together that it seems to be down, and never quite.
 const MOODS: [Answer; 20] = [
     TAKEN,
     Answer::new(false, "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"),
@@ -82,24 +85,12 @@ struct Shared {
 impl Receiver {
     /// Answers that the message is wrong. Listens as long as the process lives.
     pub fn refusing(word: &'static str) -> Receiver {
-        Receiver::start(
-            word,
-            Otherwise::Refused(Answer::new(
-                false,
-                "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            )),
-        )
+        Receiver::start(word, Otherwise::Refused(WRONG))
     }
 
     /// Answers that it wants no more messages.
     pub fn gone(word: &'static str) -> Receiver {
-        Receiver::start(
-            word,
-            Otherwise::Refused(Answer::new(
-                false,
-                "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            )),
-        )
+        Receiver::start(word, Otherwise::Refused(GONE))
     }
 
     /// Says nothing.
@@ -107,7 +98,7 @@ impl Receiver {
         Receiver::start(word, Otherwise::Refused(NOTHING))
     }
 
-    /// Does to every message what receivers do on bad days, one after the other. It never says that it wants no more.
+    /// Does to some messages what receivers do on bad days, one thing after the other. It never says that it wants no more.
     pub fn moody() -> Receiver {
         Receiver::start("", Otherwise::Moody)
     }

@@ -82,6 +82,8 @@ fn files_that_are_missing_or_wrong() {
     let damaged = "the state in state/p0 is damaged";
     check(|place| fs::remove_file(place.find("state/p0", ".sst")).unwrap(), &[damaged]);
     check(|place| place.write("state/p0/CURRENT", "nonsense"), &[damaged]);
+    // One that never was.
+    check(|place| place.write("state/p0/CURRENT", "MANIFEST-999999\n"), &[damaged]);
     check(|place| flip(&place.path(&format!("state/p0/{}", place.read("state/p0/CURRENT").trim()))), &[damaged]);
 }
 

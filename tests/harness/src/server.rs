@@ -91,8 +91,8 @@ impl Server {
             .args(["run", "--remove"])
             .arg(dir)
             .args(settings)
-            // Tests want it soon, and send it little.
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            // Tests want it soon, and send it little.
             .env("KAFKA_JVM", "-Xms64m -Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -53,6 +53,11 @@ fn states_that_are_lost_and_snapshots_that_are_damaged() {
                 });
             }
             works.start_again(stage);
+            if round == 1 {
+                works.until("a state is made again from the log", |works| {
+                    works.said().contains("the log has its beginning")
+                });
+            }
             sleep(SEEN);
         }
     });

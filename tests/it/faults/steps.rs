@@ -10,25 +10,25 @@ use touchline_harness::{Kafka, Moment, Postgres, Struck};
 use super::works::Works;
 use super::{patient, pause, rounds, works_on};
 
-/// By the numbers of Kafka's protocol: what is asked of a broker to read, share, publish and commit.
-const REQUESTS: [(i16, &str); 13] = [
-    (26, "EndTxn"),
-    (28, "TxnOffsetCommit"),
-    (0, "Produce"),
-    (25, "AddOffsetsToTxn"),
-    (24, "AddPartitionsToTxn"),
-    (22, "InitProducerId"),
-    (8, "OffsetCommit"),
-    (9, "OffsetFetch"),
-    (1, "Fetch"),
-    (11, "JoinGroup"),
-    (14, "SyncGroup"),
-    (12, "Heartbeat"),
-    (10, "FindCoordinator"),
+/// What is asked of a broker to read, share, publish and commit: by its number in Kafka's protocol, and whether a processor
+/// asks only when it starts.
+const REQUESTS: [(i16, &str, bool); 13] = [
+    (26, "EndTxn", false),
+    (28, "TxnOffsetCommit", false),
+    (0, "Produce", false),
+    (25, "AddOffsetsToTxn", false),
+    (24, "AddPartitionsToTxn", false),
+    (22, "InitProducerId", true),
+    (8, "OffsetCommit", false),
+    (9, "OffsetFetch", true),
+    (1, "Fetch", false),
+    (11, "JoinGroup", true),
+    (14, "SyncGroup", true),
+    (12, "Heartbeat", false),
+    (10, "FindCoordinator", true),
 ];
-/// Each of them comes within it: of those that only start a stage, one is started.
+/// Each of them comes within it: where only a start asks, a processor is started.
 const COMES_WITHIN: Duration = Duration::from_secs(60);
-
 /// What an alert's change has in it, and nothing else.
 const CHANGE: &[u8] = b"\"sequence\":";
 /// No client of ours waits so long for the end of a transaction.
@@ -43,11 +43,11 @@ fn cut_off_killed_or_left_waiting_at_each_step_of_a_commit() {
         for round in 0..rounds(14) {
             // The first are the dearest, and always among them.
             let request = if round < 6 { round / 3 } else { dice.below(REQUESTS.len() as u64) as u32 };
-            let (number, name) = REQUESTS[request as usize];
+            let (number, name, is_at_start) = REQUESTS[request as usize];
             let moment = Moment::ALL[round as usize % 3];
             let struck = proxy.strike(moment, move |asked| asked.get(4..6) == Some(&number.to_be_bytes()));
-            if !matches!(number, 0 | 1 | 8 | 12 | 24..=28) {
-                let stage = dice.below(works.stages() as u64) as usize;
+            if is_at_start {
+                let stage = *dice.pick(&works.stages_of("process"));
                 works.kill(stage);
                 works.start_again(stage);
             }

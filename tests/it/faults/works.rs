@@ -22,13 +22,13 @@ const PARTITIONS: u32 = 4;
 /// Lines sent at once, and the pause behind them: a few hundred events a second.
 const PART: usize = 40;
 const PAUSE: Duration = Duration::from_millis(100);
-/// Of them, engagements whose silence comes true within the test, in no more than so long.
+/// With them, engagements whose silence comes true within the test, in no more than so long.
 const LIVE: usize = 4;
 const DUE_WITHIN_MS: u64 = 15_000;
 /// And some whose silence does not come true within the test, by far.
 const LATER: usize = 1;
 const LATER_DUE: SignedDuration = SignedDuration::from_mins(50);
-/// Of them, those that were sent before, some of them long ago.
+/// And lines that were sent before, some of them long ago.
 const AGAIN: usize = 5;
 /// How often it is looked whether all is done: it costs the servers something.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -124,7 +124,11 @@ impl<'s> Works<'s> {
     pub fn kill(&mut self, stage: usize) {
         let mut running = self.stages[stage].running.take().unwrap();
         assert!(!running.has_ended(), "{} has ended by itself:\n{}", self.stages[stage].name, running.said());
-        if !self.may_err {
+        if self.may_err {
+            running.signal("KILL");
+            // It must not have panicked, all the same.
+            running.ended();
+        } else {
             running.kill();
         }
     }
@@ -254,7 +258,7 @@ impl<'s> Works<'s> {
 
     /// Waits, and says what the stages say if it waits in vain.
     #[track_caller]
-    fn until(&mut self, what: &str, mut holds: impl FnMut(&Works<'s>) -> bool) {
+    pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Works<'s>) -> bool) {
         let since = Instant::now();
         while !holds(self) {
             thread::sleep(LOOK_EVERY);
