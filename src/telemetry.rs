@@ -15,9 +15,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// It calls an error that a consumer which was fenced has nothing to leave.
+const SILENT: &str = "rdkafka::consumer::base_consumer=off";
+
 /// Logs from `level` up, or what `TOUCHLINE_LOG` asks for (`info`, `touchline_processor=debug`, …).
 pub fn init(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_from_env("TOUCHLINE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter =
+        EnvFilter::try_from_env("TOUCHLINE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},{SILENT}")));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // The first caller's logger stays: in tests there may be one already.
     let _ = match format {

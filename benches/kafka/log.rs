@@ -12,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use touchline::config::Config;
 use touchline_core::record::Record;
@@ -149,5 +150,9 @@ pub fn committed(observer: &BaseConsumer) -> Result<BTreeMap<i32, i64>> {
         Offset::Invalid => Ok(0),
         other => bail!("the group has committed {other:?}"),
     };
-    found.elements().iter().map(|element| Ok((element.partition(), offset(element.offset())?))).collect()
+    let read = |element: &TopicPartitionListElem<'_>| {
+        element.error()?;
+        Ok((element.partition(), offset(element.offset())?))
+    };
+    found.elements().iter().map(read).collect()
 }

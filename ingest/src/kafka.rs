@@ -38,8 +38,8 @@ use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use prometheus::core::Collector;
-use rdkafka::error::KafkaError;
-use tracing::error;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tracing::{error, warn};
 
 use crate::metrics::Metrics;
 pub use config::{Config, RecordFormat, Source, Topics};
@@ -98,6 +98,15 @@ enum Failure {
     Thread(#[source] io::Error),
 }
 
+impl Failure {
+    /// Whether another client has this one's name in its group now. Of a client that was cut off, that may be itself: the
+    /// join of which it never heard the answer.
+    fn is_replacement(&self) -> bool {
+        let Failure::Read(error) = self else { return false };
+        error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId)
+    }
+}
+
 /// Runs ingest until told to stop: reads, forwards, says how complete the sources are, and ticks if nobody else does.
 /// Returns within seconds of `stop`, once what has been read is acknowledged and committed, or the time for that is over.
 ///
@@ -134,7 +143,11 @@ fn supervise(part: &str, metrics: &Metrics, stop: Stop<'_>, mut run: impl FnMut(
             pause = PAUSE;
         }
         let cause = std::error::Error::source(&failure).map(ToString::to_string).unwrap_or_default();
-        error!(part, cause, "ingest begins anew in {pause:?}: {failure}");
+        if failure.is_replacement() {
+            warn!(part, cause, "this member was replaced; it joins again in {pause:?}");
+        } else {
+            error!(part, cause, "ingest begins anew in {pause:?}: {failure}");
+        }
         stop.pause(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -286,12 +286,14 @@ pub(super) fn committed(
     }
     let found = member.committed_offsets(list, ASK)?;
     let read = |element: &TopicPartitionListElem<'_>| {
+        // A partition that could not be told of looks like one that nobody has committed, but for this.
+        element.error()?;
         let partition = element.partition();
         let committed = match element.offset() {
             Offset::Offset(offset) => Committed::read(offset, element.metadata()).map(Some),
             _ => Ok(None),
         };
-        (partition, committed.map_err(|source| ProcessError::Foreign { partition, source }))
+        Ok((partition, committed.map_err(|source| ProcessError::Foreign { partition, source })))
     };
-    Ok(found.elements().iter().map(read).collect())
+    found.elements().iter().map(read).collect()
 }

@@ -61,9 +61,7 @@ fn every_stage_killed_again_and_again() {
 
 #[test]
 fn who_sleeps_longer_than_his_session_wakes_up_fenced() {
-    let mut works = works();
-    works.may_err = true;
-    works.check(3, |works, dice| {
+    works().check(3, |works, dice| {
         for _ in 0..rounds(2) {
             pause(dice, 2000);
             let stages: Vec<_> = ["ingest", "process"].map(|command| *dice.pick(&works.stages_of(command))).into();

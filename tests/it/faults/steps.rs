@@ -8,7 +8,7 @@ use std::time::Duration;
 use touchline_harness::{Kafka, Moment, Postgres, Struck};
 
 use super::works::Works;
-use super::{patient, pause, rounds, works_on};
+use super::{SESSION, patient, pause, rounds, works_on};
 
 /// What is asked of a broker to read, share, publish and commit: by its number in Kafka's protocol, and whether a processor
 /// asks only when it starts.
@@ -37,9 +37,7 @@ const BEYOND_PATIENCE: Duration = Duration::from_secs(12);
 #[test]
 fn cut_off_killed_or_left_waiting_at_each_step_of_a_commit() {
     let (kafka, proxy) = Kafka::proxied();
-    let mut works = works_on(&kafka);
-    works.may_err = true;
-    works.check(9, |works, dice| {
+    works_on(&kafka).check(9, |works, dice| {
         for round in 0..rounds(14) {
             // The first are the dearest, and always among them.
             let request = if round < 6 { round / 3 } else { dice.below(REQUESTS.len() as u64) as u32 };
@@ -66,6 +64,29 @@ fn cut_off_killed_or_left_waiting_at_each_step_of_a_commit() {
                     drop(struck);
                 }
             }
+            pause(dice, 500);
+        }
+    });
+}
+
+/// Whoever goes on in its place is told that nothing is certain yet, for longer than a client asks by itself.
+#[test]
+fn killed_in_a_commit_and_not_started_again() {
+    let (kafka, proxy) = Kafka::proxied();
+    works_on(&kafka).check(19, |works, dice| {
+        for _ in 0..rounds(1) {
+            // Much is committed before.
+            sleep(Duration::from_secs(5));
+            let (end_txn, _, _) = REQUESTS[0];
+            let struck = proxy.strike(Moment::Asked, move |asked| {
+                asked.get(4..6) == Some(&end_txn.to_be_bytes()) && client(asked).starts_with("process")
+            });
+            let struck = come(&struck, "the end of a transaction", works);
+            let stage = works.stage(&client(&struck.request));
+            works.kill(stage);
+            drop(struck);
+            sleep(SESSION + BEYOND_PATIENCE);
+            works.start_again(stage);
             pause(dice, 500);
         }
     });

@@ -60,9 +60,6 @@ pub struct Works<'s> {
     /// Of the database that the tables are in.
     pub url: String,
     stages: Vec<Stage>,
-    /// A client that was not heard of for a while can be fenced by its own return, of which errors are logged. The stage
-    /// makes another by itself all the same.
-    pub may_err: bool,
     /// Processors may end and say that their state is damaged, and somebody follows the advice.
     pub may_end: bool,
 }
@@ -99,8 +96,7 @@ impl<'s> Works<'s> {
             let line = format!("{command} {}", deployment.configure(name, &named));
             Stage { name, line, running: None }
         });
-        let mut works =
-            Works { stages: stages.collect(), deployment, receiver, postgres, url, may_err: false, may_end: false };
+        let mut works = Works { stages: stages.collect(), deployment, receiver, postgres, url, may_end: false };
         (0..STAGES.len()).for_each(|stage| works.start_again(stage));
         works
     }
@@ -124,13 +120,7 @@ impl<'s> Works<'s> {
     pub fn kill(&mut self, stage: usize) {
         let mut running = self.stages[stage].running.take().unwrap();
         assert!(!running.has_ended(), "{} has ended by itself:\n{}", self.stages[stage].name, running.said());
-        if self.may_err {
-            running.signal("KILL");
-            // It must not have panicked, all the same.
-            running.ended();
-        } else {
-            running.kill();
-        }
+        running.kill();
     }
 
     /// Starts a stage, if it does not run, so that none of its files can become larger than `kib`.
@@ -158,12 +148,7 @@ impl<'s> Works<'s> {
     pub fn drain(&mut self, stage: usize) {
         let running = self.stages[stage].running.take().unwrap();
         running.signal("TERM");
-        let ran = running.ended();
-        if self.may_err {
-            ran.failed(0, &[]);
-        } else {
-            ran.ok();
-        }
+        running.ended().ok();
     }
 
     /// The number of a stage, by its name.
