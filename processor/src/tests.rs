@@ -7,7 +7,7 @@ mod outbox;
 mod outputs;
 mod snapshot;
 mod store;
-mod worker;
+pub(crate) mod worker;
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use touchline_core::output::{Outputs, Topic};
 
 use crate::{Durability, MEMORY_MIN, Memory, OutputBatch, Store, Topics};
 
-fn memory() -> Memory {
+pub(crate) fn memory() -> Memory {
     Memory::new(MEMORY_MIN, 1)
 }
 
@@ -33,7 +33,7 @@ fn publish(store: &mut Store, records: &[(Topic, &str, Option<&str>)]) {
 }
 
 /// All rows of the database.
-fn rows(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn rows(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
     store
         .db()
         .iterator(rocksdb::IteratorMode::Start)

@@ -11,6 +11,7 @@ use touchline_core::record::Record;
 use touchline_core::step::{Step, StepError};
 use tracing::warn;
 
+use super::clock;
 use super::position::{Committed, Position, Stand};
 use crate::partition::Partition;
 use crate::snapshot::{Stamp, Uploader};
@@ -87,10 +88,10 @@ impl Active {
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             is_paused: false,
-            snapshot_at: Instant::now() + first(FLUSH_EVERY, number),
+            snapshot_at: clock::now() + first(FLUSH_EVERY, number),
             copied: Position::default(),
-            write_at: Instant::now() + first(WRITE_EVERY, number),
-            flush_at: Instant::now() + first(FLUSH_EVERY, number),
+            write_at: clock::now() + first(WRITE_EVERY, number),
+            flush_at: clock::now() + first(FLUSH_EVERY, number),
             unflushed: 0,
         }
     }
@@ -238,7 +239,7 @@ impl Active {
     /// Writes state and position if memory or time says so. A record that changes again and again until then is written
     /// once; and the log has all of it, so that writing it earlier would make nothing safer.
     pub fn write_if_due(&mut self) -> Result<(), StoreError> {
-        let now = Instant::now();
+        let now = clock::now();
         let is_flush_due = self.unflushed >= FLUSH_RECORDS || (self.unflushed > 0 && now >= self.flush_at);
         if is_flush_due || self.partition.store.is_full() || now >= self.write_at {
             self.write()?;
@@ -257,7 +258,7 @@ impl Active {
             self.partition.store.commit(&self.stand.encode(), None, Durability::Unlogged)?;
             self.stored = self.stand.position;
         }
-        self.write_at = Instant::now() + WRITE_EVERY;
+        self.write_at = clock::now() + WRITE_EVERY;
         Ok(())
     }
 

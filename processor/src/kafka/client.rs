@@ -1,19 +1,28 @@
-//! The clients of a worker: how they are set up, and what librdkafka tells them.
+//! The clients of a worker: how they are set up, what librdkafka tells them, and what is asked of it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
+use rdkafka::message::{BorrowedMessage, OwnedMessage};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::debug;
 
-use super::Config;
+use super::cluster::{Cluster, CommittedOffset, Member, Rebalance, Transactional};
+use super::error::ProcessError;
+use super::open::Opener;
+use super::transaction::{self, Failure, Offsets};
+use super::{Config, Topics};
+use crate::outputs::OutputBatch;
 
 /// A member that says nothing for so long is given up. The broker's default minimum; a static member that restarts is
 /// back at once.
@@ -25,19 +34,17 @@ const QUEUED_KBYTES: &str = "32768";
 /// What one fetch may bring of one partition: with 64 of them behind, they share the queue.
 const PARTITION_FETCH_BYTES: &str = "1048576";
 
+/// For the broker to let a new producer in.
+const INIT: Duration = Duration::from_secs(5);
+/// For a partition to be set to another offset.
+const SEEK: Duration = Duration::from_secs(5);
+/// Just after an assignment the partition is not ready to be moved, for so long.
+const SEEK_AGAIN: Duration = Duration::from_millis(5);
+/// For an answer from the broker; then it is asked again.
+const ASK: Duration = Duration::from_secs(5);
+
 /// The largest record that is written: an event or its raw bytes, every one of them escaped as JSON, and some.
 const RECORD_BYTES: &str = "8388608";
-
-/// A change of what a worker owns.
-#[derive(Debug)]
-pub(super) enum Rebalance {
-    Assigned(Vec<i32>),
-    Revoked {
-        partitions: Vec<i32>,
-        /// They are another's already.
-        lost: bool,
-    },
-}
 
 /// Queues what happens to the group, to be served between two polls and never inside of one.
 #[derive(Default)]
@@ -47,19 +54,6 @@ pub(super) struct Rebalances {
 }
 
 impl Rebalances {
-    pub fn next(&self) -> Option<Rebalance> {
-        self.lock().pop_front()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
-    /// From here on partitions are given back at once: the worker has let go of them.
-    pub fn close(&self) {
-        self.is_closing.store(true, Ordering::Relaxed);
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Rebalance>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,9 +85,6 @@ impl ProducerContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// A transactional producer.
-pub(super) type TransactionalProducer = BaseProducer<Quiet>;
-
 impl ClientContext for Rebalances {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         log(facility, message);
@@ -123,10 +114,166 @@ impl ConsumerContext for Rebalances {
     }
 }
 
-/// A member of the group.
-pub(super) type Member = BaseConsumer<Rebalances>;
+/// What is asked of librdkafka.
+pub(super) struct Brokers(pub Arc<Config>);
 
-pub(super) fn consumer(config: &Config, worker: usize) -> Result<Member, KafkaError> {
+impl Cluster for Brokers {
+    type Member = GroupConsumer;
+    type Producer = TransactionalProducer;
+    type Opener = Opener;
+
+    fn member(&self, worker: usize) -> Result<GroupConsumer, KafkaError> {
+        consumer(&self.0, worker)
+    }
+
+    fn producer(&self, worker: usize) -> Result<TransactionalProducer, KafkaError> {
+        producer(&self.0, worker)
+    }
+
+    fn opener(&self, config: &Arc<Config>, member: &Arc<GroupConsumer>, worker: usize) -> Result<Opener, ProcessError> {
+        Opener::start(config.clone(), member.clone(), worker)
+    }
+}
+
+/// A consumer of the topic of events.
+pub(super) struct GroupConsumer {
+    pub topic: String,
+    pub consumer: BaseConsumer<Rebalances>,
+}
+
+impl GroupConsumer {
+    fn list(&self, partitions: &[i32], offset: Offset) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition_offset(&self.topic, *partition, offset)?;
+        }
+        Ok(list)
+    }
+}
+
+impl Member for GroupConsumer {
+    type Message<'m> = BorrowedMessage<'m>;
+
+    fn subscribe(&self) -> Result<(), KafkaError> {
+        self.consumer.subscribe(&[&self.topic])
+    }
+
+    fn poll(&self, within: Duration) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+        self.consumer.poll(within)
+    }
+
+    fn detach(message: &BorrowedMessage<'_>) -> OwnedMessage {
+        message.detach()
+    }
+
+    fn rebalance(&self) -> Option<Rebalance> {
+        self.consumer.context().lock().pop_front()
+    }
+
+    fn has_rebalance(&self) -> bool {
+        !self.consumer.context().lock().is_empty()
+    }
+
+    fn assign(&self, partitions: &[i32]) -> Result<(), KafkaError> {
+        // Where to begin is known once the state is open.
+        let list = self.list(partitions, Offset::Beginning)?;
+        self.consumer.incremental_assign(&list)?;
+        self.consumer.pause(&list)
+    }
+
+    fn unassign(&self, partitions: &[i32]) -> Result<(), KafkaError> {
+        self.consumer.incremental_unassign(&self.list(partitions, Offset::Invalid)?)
+    }
+
+    fn seek(&self, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        let list = self.list(&[partition], Offset::Offset(offset))?;
+        let deadline = Instant::now() + SEEK;
+        loop {
+            let sought = self
+                .consumer
+                .seek_partitions(list.clone(), SEEK)
+                .and_then(|done| done.elements().iter().try_for_each(|element| element.error()));
+            match sought {
+                Err(_) if Instant::now() < deadline => thread::sleep(SEEK_AGAIN),
+                sought => return sought,
+            }
+        }
+    }
+
+    fn pause(&self, partition: i32) -> Result<(), KafkaError> {
+        self.consumer.pause(&self.list(&[partition], Offset::Invalid)?)
+    }
+
+    fn resume(&self, partition: i32) -> Result<(), KafkaError> {
+        self.consumer.resume(&self.list(&[partition], Offset::Invalid)?)
+    }
+
+    fn positions(&self) -> Result<Vec<(i32, i64)>, KafkaError> {
+        let positions = self.consumer.position()?;
+        let known = |element: &TopicPartitionListElem<'_>| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        };
+        Ok(positions.elements().iter().filter_map(known).collect())
+    }
+
+    fn committed(&self, partitions: &[i32]) -> Result<Vec<(i32, Option<CommittedOffset>)>, KafkaError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.consumer.committed_offsets(self.list(partitions, Offset::Invalid)?, ASK)?;
+        let read = |element: &TopicPartitionListElem<'_>| {
+            // A partition that could not be told of looks like one that nobody has committed, but for this.
+            element.error()?;
+            let committed = match element.offset() {
+                Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
+                _ => None,
+            };
+            Ok((element.partition(), committed))
+        };
+        found.elements().iter().map(read).collect()
+    }
+
+    fn begin(&self, partition: i32) -> Result<i64, KafkaError> {
+        Ok(self.consumer.fetch_watermarks(&self.topic, partition, ASK)?.0)
+    }
+
+    fn partitions(&self) -> Result<u32, KafkaError> {
+        let found = self.consumer.fetch_metadata(Some(&self.topic), ASK)?;
+        let partitions = found.topics().first().map_or(0, |topic| topic.partitions().len());
+        Ok(u32::try_from(partitions).unwrap_or(u32::MAX))
+    }
+
+    fn close(&self) {
+        self.consumer.context().is_closing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A producer of transactions.
+pub(super) struct TransactionalProducer {
+    producer: BaseProducer<Quiet>,
+    topics: Topics,
+}
+
+impl Transactional<GroupConsumer> for TransactionalProducer {
+    fn enter(&self) -> Result<(), KafkaError> {
+        self.producer.init_transactions(INIT)
+    }
+
+    fn commit<'a>(
+        &self,
+        batches: impl Iterator<Item = &'a OutputBatch>,
+        offsets: &Offsets,
+        member: &GroupConsumer,
+    ) -> Result<(), Failure> {
+        // Of now: a generation of before would be refused.
+        let group = member.consumer.group_metadata().ok_or(Failure::Unknown(KafkaError::Canceled))?;
+        let list = offsets.list(&member.topic).map_err(Failure::Unknown)?;
+        transaction::commit(&self.producer, &self.topics, batches, &list, &group)
+    }
+}
+
+fn consumer(config: &Config, worker: usize) -> Result<GroupConsumer, KafkaError> {
     let mut client = config.client.clone();
     for (key, value) in [
         ("group.id", config.group.as_str()),
@@ -148,21 +295,26 @@ pub(super) fn consumer(config: &Config, worker: usize) -> Result<Member, KafkaEr
     ] {
         client.set(key, value);
     }
-    client.create_with_context(Rebalances::default())
+    create(config, &client)
 }
 
 /// Asks about the group and the topics, and is no member.
-pub(super) fn observer(config: &Config) -> Result<Member, KafkaError> {
+pub(super) fn observer(config: &Config) -> Result<GroupConsumer, KafkaError> {
     let mut client = config.client.clone();
     client.set("group.id", &config.group);
     // It is seldom polled, and what it has to tell would pile up.
     client.remove("debug").remove("statistics.interval.ms");
     // The broker's end of a partition, open transactions included.
     client.set("isolation.level", "read_uncommitted");
-    client.create_with_context(Rebalances::default())
+    create(config, &client)
 }
 
-pub(super) fn producer(config: &Config, worker: usize) -> Result<TransactionalProducer, KafkaError> {
+fn create(config: &Config, client: &ClientConfig) -> Result<GroupConsumer, KafkaError> {
+    let consumer = client.create_with_context(Rebalances::default())?;
+    Ok(GroupConsumer { topic: config.topics.events.clone(), consumer })
+}
+
+fn producer(config: &Config, worker: usize) -> Result<TransactionalProducer, KafkaError> {
     let mut client: ClientConfig = config.client.clone();
     for (key, value) in [
         ("transactional.id", format!("{}.{}.{worker}", config.prefix, config.instance).as_str()),
@@ -182,5 +334,5 @@ pub(super) fn producer(config: &Config, worker: usize) -> Result<TransactionalPr
     ] {
         client.set(key, value);
     }
-    client.create_with_context(Quiet)
+    Ok(TransactionalProducer { producer: client.create_with_context(Quiet)?, topics: config.topics.clone() })
 }

@@ -12,12 +12,16 @@
 
 pub(crate) mod active;
 mod client;
+pub(crate) mod clock;
+mod cluster;
 mod error;
 mod instance;
 mod margin;
 mod open;
 pub(crate) mod position;
 mod restoring;
+#[cfg(test)]
+mod simulation;
 mod status;
 mod transaction;
 mod worker;
@@ -40,7 +44,7 @@ use crate::metrics::Metrics;
 use crate::options::Memory;
 use crate::snapshot::{Event, Snapshots, Uploader};
 use crate::worker::{Progress, Settings};
-use client::Member;
+use client::{Brokers, GroupConsumer};
 pub use error::ProcessError;
 pub use instance::Instance;
 use margin::Margin;
@@ -156,14 +160,15 @@ pub fn run(config: Config, metrics: Metrics, status: Arc<Status>, stop: &AtomicB
     if let Some(plan) = config.snapshots.as_ref().filter(|_| !config.until_end) {
         shared.margin.start(&config, &plan.snapshots, &shared.metrics).map_err(ProcessError::Thread)?;
     }
-    let is_over = AtomicBool::new(false);
+    let (cluster, is_over) = (Arc::new(Brokers(config.clone())), AtomicBool::new(false));
     let mut outcome = Ok(());
     thread::scope(|scope| {
         let workers: Vec<_> = (0..config.threads)
             .map(|number| {
-                let (config, shared, is_over) = (config.clone(), shared.clone(), &is_over);
+                let (cluster, is_over) = (cluster.clone(), &is_over);
+                let (config, shared) = (config.clone(), shared.clone());
                 let work = move || {
-                    let worked = Worker::start(config, shared, number).and_then(|worker| worker.run(is_over));
+                    let worked = Worker::start(cluster, config, shared, number).and_then(|worker| worker.run(is_over));
                     // Without one of them, some partitions are nobody's: another process can do better.
                     if worked.is_err() {
                         is_over.store(true, Ordering::Relaxed);
@@ -228,7 +233,7 @@ fn watch(config: &Config, shared: &Shared, stop: &AtomicBool, is_over: &AtomicBo
     while !stop.load(Ordering::Relaxed) && !is_over.load(Ordering::Relaxed) {
         thread::sleep(LOOK_EVERY);
         match &observer {
-            Some((Ok(observer), ends)) => match has_reached(config, observer, ends) {
+            Some((Ok(observer), ends)) => match has_reached(observer, ends) {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => warn!(%error, "how far the group has come is not known; asking again"),
@@ -244,8 +249,9 @@ fn watch(config: &Config, shared: &Shared, stop: &AtomicBool, is_over: &AtomicBo
 }
 
 /// Whether the group, in whatever process, has come to these ends.
-fn has_reached(config: &Config, observer: &Member, ends: &[(i32, i64)]) -> Result<bool, KafkaError> {
-    let committed = open::committed(config, observer, ends.iter().map(|(partition, _)| *partition))?;
+fn has_reached(observer: &GroupConsumer, ends: &[(i32, i64)]) -> Result<bool, KafkaError> {
+    let partitions: Vec<_> = ends.iter().map(|(partition, _)| *partition).collect();
+    let committed = open::committed(observer, &partitions)?;
     let reached = |partition: i32| {
         let found = committed.iter().find(|(number, _)| *number == partition);
         found.and_then(|(_, committed)| committed.as_ref().ok()?.as_ref().map(|it| it.position.offset)).unwrap_or(0)
@@ -270,7 +276,7 @@ fn ends(config: &Config, stop: &AtomicBool) -> Result<Vec<(i32, i64)>, ProcessEr
 }
 
 fn ends_now(config: &Config) -> Result<Vec<(i32, i64)>, KafkaError> {
-    let observer = client::observer(config)?;
+    let observer = client::observer(config)?.consumer;
     let found = observer.fetch_metadata(Some(&config.topics.events), ASK)?;
     let partitions = found.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id());
     partitions.map(|id| Ok((id, observer.fetch_watermarks(&config.topics.events, id, ASK)?.1))).collect()

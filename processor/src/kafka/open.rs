@@ -8,15 +8,13 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::TopicPartitionListElem;
-use rdkafka::{Offset, TopicPartitionList};
 use tracing::{info, warn};
 
 use super::Config;
 use super::active::Active;
-use super::client::Member;
+use super::client::GroupConsumer;
+use super::cluster::{CommittedOffset, Member, Opening};
 use super::error::ProcessError;
 use super::position::{Committed, Position, Stand};
 use super::restoring::{fetched_further, has_copy, is_far_behind, restored};
@@ -24,8 +22,6 @@ use super::status::Restoring;
 use crate::partition::Partition;
 use crate::{Store, StoreError};
 
-/// For an answer from the broker; then it is asked again.
-const ASK: Duration = Duration::from_secs(5);
 /// What is in the way is said so often.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(60);
 /// Between two attempts.
@@ -54,28 +50,30 @@ pub(super) struct Opener {
 }
 
 impl Opener {
-    pub fn start(config: Arc<Config>, member: Arc<Member>, worker: usize) -> Result<Opener, ProcessError> {
+    pub fn start(config: Arc<Config>, member: Arc<GroupConsumer>, worker: usize) -> Result<Opener, ProcessError> {
         let (requests, wanted) = mpsc::channel::<Wanted>();
-        let (sender, opened) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let thread = thread::Builder::new().name(format!("open {worker}"));
         let work = move || {
             for wanted in wanted {
-                let active = open(&config, &member, &wanted).transpose();
+                let active = opened(&config, &*member, &wanted).transpose();
                 if sender.send(Opened { wanted, active }).is_err() {
                     return;
                 }
             }
         };
         thread.spawn(work).map_err(ProcessError::Thread)?;
-        Ok(Opener { requests, opened })
+        Ok(Opener { requests, opened: receiver })
     }
+}
 
-    pub fn want(&self, wanted: Wanted) {
+impl Opening for Opener {
+    fn want(&self, wanted: Wanted) {
         // The thread ends when this is dropped, not before.
         self.requests.send(wanted).ok();
     }
 
-    pub fn opened(&self) -> Option<Opened> {
+    fn opened(&self) -> Option<Opened> {
         self.opened.try_recv().ok()
     }
 }
@@ -95,39 +93,49 @@ pub(super) struct Log {
     pub partitions: u32,
 }
 
-fn open(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Box<Active>>, ProcessError> {
-    let Some(log) = ask(config, member, wanted)? else { return Ok(None) };
+/// Opens a partition as soon as it can be; `None` if it is no longer wanted.
+fn opened(config: &Config, member: &impl Member, wanted: &Wanted) -> Result<Option<Box<Active>>, ProcessError> {
+    loop {
+        let Some(log) = ask(member, wanted)? else { return Ok(None) };
+        match open(config, wanted, &log) {
+            // No other process works in the directory: another worker of this one is letting go of it, or somebody looks at it.
+            Err(ProcessError::Store(StoreError::Locked { .. })) => thread::sleep(PAUSE),
+            opened => return opened,
+        }
+    }
+}
+
+/// Opens a partition's state; `None` if it is no longer wanted.
+pub(super) fn open(config: &Config, wanted: &Wanted, log: &Log) -> Result<Option<Box<Active>>, ProcessError> {
     let path = partition_dir(&config.dir, wanted.partition);
-    if !path.exists() && !config.from_log_start && !restored(config, wanted, &log, &path)? {
+    if !path.exists() && !config.from_log_start && !restored(config, wanted, log, &path)? {
         return Ok(None);
     }
-    let Some((mut store, mut stand)) = stored(config, wanted, &log, &path)? else { return Ok(None) };
+    let (mut store, mut stand) = stored(config, log, &path)?;
     if stand.as_ref().is_some_and(|stand| stand.position.offset < log.begin) {
-        let has_copy = has_copy(config, wanted, &log)?;
+        let has_copy = has_copy(config, wanted, log)?;
         if has_copy || config.from_log_start {
             drop(store);
             put_aside(&path)?;
-            if has_copy && !restored(config, wanted, &log, &path)? {
+            if has_copy && !restored(config, wanted, log, &path)? {
                 return Ok(None);
             }
-            let Some(again) = stored(config, wanted, &log, &path)? else { return Ok(None) };
-            (store, stand) = again;
+            (store, stand) = stored(config, log, &path)?;
         }
-    } else if let Some(behind) = stand.as_ref().filter(|stand| is_far_behind(stand, &log)) {
+    } else if let Some(behind) = stand.as_ref().filter(|stand| is_far_behind(stand, log)) {
         let further = path.with_extension("further");
-        if fetched_further(config, wanted, &log, behind, &further) {
+        if fetched_further(config, wanted, log, behind, &further) {
             if wanted.is_given_up.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             drop(store);
             replace(&path, &further)?;
-            let Some(again) = stored(config, wanted, &log, &path)? else { return Ok(None) };
-            (store, stand) = again;
+            (store, stand) = stored(config, log, &path)?;
         }
     }
     let was_clean = store.reopen()?;
     let is_new = stand.is_none();
-    let stand = start(config, wanted.partition, &path, &log, stand, was_clean)?;
+    let stand = start(config, wanted.partition, &path, log, stand, was_clean)?;
     let mut partition = Partition::load(store, config.settings.publish)
         .map_err(|source| ProcessError::Step { partition: wanted.partition, source })?;
     partition.machine.set_generation(stand.generation);
@@ -138,29 +146,15 @@ fn open(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Box<
     Ok(Some(Box::new(active)))
 }
 
-/// The state on the disk, a new one if there is none, and what it says of itself; `None` if it is no longer wanted.
-///
-/// No other process works in the directory. If the state is in use, another worker of this one is letting go of it, or
-/// somebody looks at it.
-fn stored(
-    config: &Config,
-    wanted: &Wanted,
-    log: &Log,
-    path: &Path,
-) -> Result<Option<(Store, Option<Stand>)>, ProcessError> {
-    let store = loop {
-        match Store::open(path, &config.memory) {
-            Err(StoreError::Locked { .. }) if !wanted.is_given_up.load(Ordering::Relaxed) => thread::sleep(PAUSE),
-            Err(StoreError::Locked { .. }) => return Ok(None),
-            opened => break opened?,
-        }
-    };
+/// The state on the disk, a new one if there is none, and what it says of itself.
+fn stored(config: &Config, log: &Log, path: &Path) -> Result<(Store, Option<Stand>), ProcessError> {
+    let store = Store::open(path, &config.memory)?;
     let decode = |bytes: Vec<u8>| {
         let stand = Stand::decode(&bytes).map_err(|source| ProcessError::Position { path: path.to_owned(), source })?;
         same_log(stand, config, log, path)
     };
     let stand = store.position()?.map(decode).transpose()?;
-    Ok(Some((store, stand)))
+    Ok((store, stand))
 }
 
 /// What is behind the log is of no use, and is not ours to delete. Returns where it is now.
@@ -240,10 +234,10 @@ fn same_log(stand: Stand, config: &Config, log: &Log, path: &Path) -> Result<Sta
 }
 
 /// Asks until there is an answer; `None` if it is no longer wanted.
-fn ask(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Log>, ProcessError> {
+fn ask(member: &impl Member, wanted: &Wanted) -> Result<Option<Log>, ProcessError> {
     let mut said_at: Option<Instant> = None;
     while !wanted.is_given_up.load(Ordering::Relaxed) {
-        match asked(config, member, wanted.partition) {
+        match asked(member, wanted.partition) {
             Ok(log) => return log.map(Some),
             Err(error) => {
                 // It is asked until the broker is back, which may be hours.
@@ -258,13 +252,10 @@ fn ask(config: &Config, member: &Member, wanted: &Wanted) -> Result<Option<Log>,
     Ok(None)
 }
 
-fn asked(config: &Config, member: &Member, partition: i32) -> Result<Result<Log, ProcessError>, KafkaError> {
-    let topic = &config.topics.events;
-    let committed = committed(config, member, [partition])?.pop().map_or(Ok(None), |(_, committed)| committed);
-    let (begin, _) = member.fetch_watermarks(topic, partition, ASK)?;
-    let found = member.fetch_metadata(Some(topic), ASK)?;
-    let partitions = found.topics().first().map_or(0, |topic| topic.partitions().len());
-    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+/// What the broker says of a partition, now.
+pub(super) fn asked(member: &impl Member, partition: i32) -> Result<Result<Log, ProcessError>, KafkaError> {
+    let committed = committed(member, &[partition])?.pop().map_or(Ok(None), |(_, committed)| committed);
+    let (begin, partitions) = (member.begin(partition)?, member.partitions()?);
     Ok(committed.map(|committed| Log { committed, begin, partitions }))
 }
 
@@ -272,28 +263,10 @@ fn asked(config: &Config, member: &Member, partition: i32) -> Result<Result<Log,
 pub(super) type FoundOffset = Result<Option<Committed>, ProcessError>;
 
 /// The offset that the group has committed for each of these partitions, as far as it has.
-pub(super) fn committed(
-    config: &Config,
-    member: &Member,
-    partitions: impl IntoIterator<Item = i32>,
-) -> Result<Vec<(i32, FoundOffset)>, KafkaError> {
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition(&config.topics.events, partition);
-    }
-    if list.count() == 0 {
-        return Ok(Vec::new());
-    }
-    let found = member.committed_offsets(list, ASK)?;
-    let read = |element: &TopicPartitionListElem<'_>| {
-        // A partition that could not be told of looks like one that nobody has committed, but for this.
-        element.error()?;
-        let partition = element.partition();
-        let committed = match element.offset() {
-            Offset::Offset(offset) => Committed::read(offset, element.metadata()).map(Some),
-            _ => Ok(None),
-        };
-        Ok((partition, committed.map_err(|source| ProcessError::Foreign { partition, source })))
+pub(super) fn committed(member: &impl Member, partitions: &[i32]) -> Result<Vec<(i32, FoundOffset)>, KafkaError> {
+    let read = |(partition, found): (i32, Option<CommittedOffset>)| {
+        let committed = found.map(|(offset, metadata)| Committed::read(offset, &metadata)).transpose();
+        (partition, committed.map_err(|source| ProcessError::Foreign { partition, source }))
     };
-    found.elements().iter().map(read).collect()
+    Ok(member.committed(partitions)?.into_iter().map(read).collect())
 }

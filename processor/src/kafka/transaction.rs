@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use touchline_core::output::Topic;
 
 use super::Topics;
-use super::client::TransactionalProducer;
+use super::client::Quiet;
+use super::position::Stand;
 use crate::outputs::{Output, OutputBatch};
 
 /// Beyond what an open transaction may take, its outcome is in doubt.
@@ -29,9 +30,25 @@ pub(super) enum Failure {
     Unknown(KafkaError),
 }
 
+/// Where partitions stand with what is published.
+#[derive(Debug, Default)]
+pub(super) struct Offsets(pub Vec<(i32, Stand)>);
+
+impl Offsets {
+    pub fn list(&self, topic: &str) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, stand) in &self.0 {
+            let mut element = list.add_partition(topic, *partition);
+            element.set_offset(Offset::Offset(stand.position.offset))?;
+            element.set_metadata(stand.metadata());
+        }
+        Ok(list)
+    }
+}
+
 /// Publishes batches and commits offsets: all or nothing.
 pub(super) fn commit<'a>(
-    producer: &TransactionalProducer,
+    producer: &BaseProducer<Quiet>,
     topics: &Topics,
     batches: impl Iterator<Item = &'a OutputBatch>,
     offsets: &TopicPartitionList,
@@ -48,7 +65,7 @@ pub(super) fn commit<'a>(
     }
 }
 
-fn abort(producer: &TransactionalProducer, deadline: Instant) -> Result<(), KafkaError> {
+fn abort(producer: &BaseProducer<Quiet>, deadline: Instant) -> Result<(), KafkaError> {
     // librdkafka waits for what is on its way, of which it is heard only in a poll, and there is none in its own abort.
     producer.purge(PurgeConfig::default().queue());
     producer.flush(deadline.saturating_duration_since(Instant::now()))?;
@@ -60,7 +77,7 @@ fn requires_abort(error: &KafkaError) -> bool {
 }
 
 fn publish<'a>(
-    producer: &TransactionalProducer,
+    producer: &BaseProducer<Quiet>,
     topics: &Topics,
     batches: impl Iterator<Item = &'a OutputBatch>,
     offsets: &TopicPartitionList,
@@ -85,7 +102,7 @@ fn until(deadline: Instant, ask: impl Fn(Duration) -> Result<(), KafkaError>) ->
 }
 
 fn send(
-    producer: &TransactionalProducer,
+    producer: &BaseProducer<Quiet>,
     topics: &Topics,
     output: Output<'_>,
     deadline: Instant,

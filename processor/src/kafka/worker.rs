@@ -12,20 +12,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::producer::Producer;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::message::Message;
 use touchline_core::step::StepError;
 use tracing::{debug, info, warn};
 
 use super::active::{Active, HAND};
-use super::client::{self, Member, TransactionalProducer};
+use super::clock;
+use super::cluster::{Cluster, Member, Transactional};
 use super::error::ProcessError;
-use super::open::{Opener, SAY_EVERY, committed};
+use super::open::{SAY_EVERY, committed};
 use super::status::{Doing, Restoring};
-use super::transaction::{self, Failure};
+use super::transaction::{Failure, Offsets};
 use super::{Config, Shared};
 use crate::StoreError;
 
@@ -40,8 +38,6 @@ const POLLS: usize = 256;
 const PATIENCE: Duration = Duration::from_millis(250);
 /// One after the other, a commit interval apart: a group has its next generation by then, or something else is wrong.
 const ABORTS: u32 = 5;
-/// For the broker to let a new producer in.
-const INIT: Duration = Duration::from_secs(5);
 /// Between two attempts while the broker is away.
 const RETRY: Duration = Duration::from_millis(500);
 /// Two processes of one name, such as one whose state directory was copied, would else chase each other.
@@ -56,14 +52,15 @@ enum Owned {
 }
 
 /// See the module.
-pub(super) struct Worker {
+pub(super) struct Worker<C: Cluster> {
     number: usize,
+    cluster: Arc<C>,
     config: Arc<Config>,
     shared: Arc<Shared>,
-    member: Arc<Member>,
-    opener: Opener,
+    member: Arc<C::Member>,
+    opener: C::Opener,
     /// `None`: a new one is needed, and every partition goes back to its store.
-    producer: Option<TransactionalProducer>,
+    producer: Option<C::Producer>,
     retry_at: Instant,
     is_subscribed: bool,
     owned: BTreeMap<i32, Owned>,
@@ -79,13 +76,19 @@ pub(super) struct Worker {
     said_at: Option<Instant>,
 }
 
-impl Worker {
-    pub fn start(config: Arc<Config>, shared: Arc<Shared>, number: usize) -> Result<Worker, ProcessError> {
-        let member = Arc::new(client::consumer(&config, number).map_err(ProcessError::Client)?);
-        let opener = Opener::start(config.clone(), member.clone(), number)?;
-        let now = Instant::now();
+impl<C: Cluster> Worker<C> {
+    pub fn start(
+        cluster: Arc<C>,
+        config: Arc<Config>,
+        shared: Arc<Shared>,
+        number: usize,
+    ) -> Result<Worker<C>, ProcessError> {
+        let member = Arc::new(cluster.member(number).map_err(ProcessError::Client)?);
+        let opener = cluster.opener(&config, &member, number)?;
+        let now = clock::now();
         Ok(Worker {
             number,
+            cluster,
             config,
             shared,
             member,
@@ -107,33 +110,39 @@ impl Worker {
     pub fn run(mut self, stop: &AtomicBool) -> Result<(), ProcessError> {
         let worked = self.work(stop);
         let left = if worked.is_ok() { self.leave() } else { Ok(()) };
-        self.member.context().close();
+        self.member.close();
         worked.and(left)
     }
 
     fn work(&mut self, stop: &AtomicBool) -> Result<(), ProcessError> {
         while !stop.load(Ordering::Relaxed) {
-            self.resync()?;
-            // Only now: the offsets that a predecessor of the same name left open are settled.
-            if !self.is_subscribed && self.producer.is_some() {
-                self.member.subscribe(&[&self.config.topics.events]).map_err(ProcessError::Refused)?;
-                self.is_subscribed = true;
-            }
-            self.poll()?;
-            self.serve()?;
-            self.go_on()?;
-            self.commit_if_due()?;
-            self.tell();
+            self.turn()?;
         }
+        Ok(())
+    }
+
+    /// Whatever is to be done now; returns within a moment, unless a transaction takes longer.
+    pub fn turn(&mut self) -> Result<(), ProcessError> {
+        self.resync()?;
+        // Only now: the offsets that a predecessor of the same name left open are settled.
+        if !self.is_subscribed && self.producer.is_some() {
+            self.member.subscribe().map_err(ProcessError::Refused)?;
+            self.is_subscribed = true;
+        }
+        self.poll()?;
+        self.serve()?;
+        self.go_on()?;
+        self.commit_if_due()?;
+        self.tell();
         Ok(())
     }
 
     /// Says what it is doing, now and then.
     fn tell(&mut self) {
-        if self.told_at.elapsed() < TELL_EVERY {
+        if clock::since(self.told_at) < TELL_EVERY {
             return;
         }
-        self.told_at = Instant::now();
+        self.told_at = clock::now();
         let mut doing = Doing { is_connected: self.producer.is_some(), ..Doing::default() };
         for owned in self.owned.values() {
             match owned {
@@ -171,13 +180,13 @@ impl Worker {
             }
             let is_all = hand.is_empty();
             if is_all && !self.is_busy() {
-                self.idle_at = Instant::now();
+                self.idle_at = clock::now();
             }
             self.take(hand)?;
             if is_all && self.shared.until_end.is_some() {
                 return self.pass();
             }
-            if is_all || self.is_full() || self.has_full() || !member.context().is_empty() {
+            if is_all || self.is_full() || self.has_full() || member.has_rebalance() {
                 return Ok(());
             }
         }
@@ -191,17 +200,16 @@ impl Worker {
             self.held_since = None;
             return Ok(false);
         }
-        if self.held_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE {
+        if clock::since(*self.held_since.get_or_insert_with(clock::now)) < PATIENCE {
             return Ok(true);
         }
-        let Worker { owned, config, member, .. } = self;
+        let Worker { owned, member, .. } = self;
         for owned in owned.values_mut() {
             if let Owned::Active(active) = owned
                 && active.is_full()
                 && !std::mem::replace(&mut active.is_paused, true)
             {
-                let list = one(&config.topics.events, active.number, None).map_err(ProcessError::Refused)?;
-                member.pause(&list).map_err(ProcessError::Refused)?;
+                member.pause(active.number).map_err(ProcessError::Refused)?;
             }
         }
         Ok(false)
@@ -211,7 +219,7 @@ impl Worker {
         self.active().any(|active| active.is_full() && !active.is_paused)
     }
 
-    fn take(&mut self, mut messages: Vec<BorrowedMessage<'_>>) -> Result<(), ProcessError> {
+    fn take(&mut self, mut messages: Vec<<C::Member as Member>::Message<'_>>) -> Result<(), ProcessError> {
         // Until it is known how the last transaction ended, what comes will be read again.
         if self.producer.is_none() {
             return Ok(());
@@ -220,7 +228,7 @@ impl Worker {
         for messages in messages.chunk_by(|one, next| one.partition() == next.partition()) {
             let Some(first) = messages.first() else { continue };
             let Some(Owned::Active(active)) = self.owned.get_mut(&first.partition()) else { continue };
-            active.take(messages, BorrowedMessage::detach).map_err(|source| failed(active.number, source))?;
+            active.take(messages, C::Member::detach).map_err(|source| failed(active.number, source))?;
         }
         Ok(())
     }
@@ -231,11 +239,8 @@ impl Worker {
         if self.producer.is_none() {
             return Ok(());
         }
-        let positions = self.member.position().map_err(ProcessError::Refused)?;
-        for element in positions.elements() {
-            if let (Some(Owned::Active(active)), Offset::Offset(offset)) =
-                (self.owned.get_mut(&element.partition()), element.offset())
-            {
+        for (partition, offset) in self.member.positions().map_err(ProcessError::Refused)? {
+            if let Some(Owned::Active(active)) = self.owned.get_mut(&partition) {
                 active.pass(offset);
             }
         }
@@ -263,9 +268,9 @@ impl Worker {
         warn!(worker = self.number, %error, "this member was replaced; it joins again");
         let all: Vec<i32> = self.owned.keys().copied().collect();
         self.give_up(&all, true)?;
-        self.member.context().close();
-        *self = Worker::start(self.config.clone(), self.shared.clone(), self.number)?;
-        self.retry_at = Instant::now() + REJOIN;
+        self.member.close();
+        *self = Worker::start(self.cluster.clone(), self.config.clone(), self.shared.clone(), self.number)?;
+        self.retry_at = clock::now() + REJOIN;
         Ok(())
     }
 
@@ -279,15 +284,14 @@ impl Worker {
                 active.go_on().map_err(|source| failed(active.number, source))?;
             }
             if active.is_paused && !active.is_busy() {
-                let list = one(&self.config.topics.events, active.number, None).map_err(ProcessError::Refused)?;
-                self.member.resume(&list).map_err(ProcessError::Refused)?;
+                self.member.resume(active.number).map_err(ProcessError::Refused)?;
                 active.is_paused = false;
             }
         }
         Ok(())
     }
 
-    fn active(&self) -> impl Iterator<Item = &Active> {
+    pub fn active(&self) -> impl Iterator<Item = &Active> {
         self.owned.values().filter_map(|owned| match owned {
             Owned::Active(active) => Some(&**active),
             Owned::Opening(..) => None,
@@ -318,8 +322,8 @@ impl Worker {
     fn until_commit(&self) -> Duration {
         if self.active().any(|active| active.partition.is_dirty) {
             let usual = self.config.settings.commit_interval;
-            let interval = if self.idle_at.elapsed() < BEHIND { usual } else { usual.max(BEHIND) };
-            interval.saturating_sub(self.committed_at.elapsed())
+            let interval = if clock::since(self.idle_at) < BEHIND { usual } else { usual.max(BEHIND) };
+            interval.saturating_sub(clock::since(self.committed_at))
         } else {
             POLL
         }
@@ -332,18 +336,17 @@ impl Worker {
     /// One transaction for all; then each state.
     fn commit(&mut self) -> Result<(), ProcessError> {
         let Some(producer) = self.producer.take() else { return Ok(()) };
-        let begun = Instant::now();
-        let mut offsets = TopicPartitionList::new();
+        let begun = clock::now();
+        let mut offsets = Offsets::default();
         for active in self.active_mut().filter(|active| active.partition.is_dirty) {
             active.partition.save();
             if active.is_live() {
-                let mut element = offsets.add_partition(&active.stand.topic, active.number);
-                element.set_offset(Offset::Offset(active.stand.position.offset)).map_err(ProcessError::Refused)?;
-                element.set_metadata(active.stand.metadata());
+                offsets.0.push((active.number, active.stand.clone()));
             }
         }
-        if offsets.count() > 0 {
-            match self.publish(&producer, &offsets) {
+        if !offsets.0.is_empty() {
+            let batches = self.active().map(|active| &active.partition.outputs);
+            match producer.commit(batches, &offsets, &self.member) {
                 Ok(()) => {}
                 // All of it is still here, and goes into the next transaction.
                 Err(Failure::Aborted(error)) if self.aborted < ABORTS => {
@@ -351,7 +354,7 @@ impl Worker {
                     self.shared.metrics.aborted();
                     self.aborted += 1;
                     self.producer = Some(producer);
-                    self.committed_at = Instant::now();
+                    self.committed_at = clock::now();
                     return Ok(());
                 }
                 Err(Failure::Aborted(error) | Failure::Unknown(error)) => return self.doubt(error),
@@ -360,8 +363,8 @@ impl Worker {
         self.aborted = 0;
         self.producer = Some(producer);
         self.stored()?;
-        self.shared.metrics.committed(begun.elapsed());
-        self.committed_at = Instant::now();
+        self.shared.metrics.committed(clock::since(begun));
+        self.committed_at = clock::now();
         Ok(())
     }
 
@@ -370,17 +373,10 @@ impl Worker {
         while self.producer.is_some() && self.active().any(|active| active.partition.is_dirty) {
             self.commit()?;
             if self.aborted > 0 {
-                std::thread::sleep(self.config.settings.commit_interval);
+                clock::sleep(self.config.settings.commit_interval);
             }
         }
         Ok(())
-    }
-
-    fn publish(&self, producer: &TransactionalProducer, offsets: &TopicPartitionList) -> Result<(), Failure> {
-        let batches = self.active().map(|active| &active.partition.outputs);
-        // Of now: a generation of before would be refused.
-        let group = self.member.group_metadata().ok_or(Failure::Unknown(KafkaError::Canceled))?;
-        transaction::commit(producer, &self.config.topics, batches, offsets, &group)
     }
 
     /// The outputs are published: now the states, in memory or beyond.
@@ -395,7 +391,7 @@ impl Worker {
                 shared.report(&progress, active.partition.machine.last_tick());
             }
             active.write_if_due()?;
-            let now = Instant::now();
+            let now = clock::now();
             if let Some((uploader, every)) = shared.uploader.as_ref().zip(every)
                 && now >= active.snapshot_at
             {
@@ -414,7 +410,7 @@ impl Worker {
         if error.rdkafka_error_code().is_some_and(is_refusal) {
             return Err(ProcessError::Refused(error));
         }
-        self.retry_at = Instant::now();
+        self.retry_at = clock::now();
         for active in self.active_mut() {
             active.abort().map_err(|source| failed(active.number, source))?;
         }
@@ -423,17 +419,17 @@ impl Worker {
 
     /// A new producer, and every partition from the position of its store.
     fn resync(&mut self) -> Result<(), ProcessError> {
-        if self.producer.is_some() || Instant::now() < self.retry_at {
+        if self.producer.is_some() || clock::now() < self.retry_at {
             return Ok(());
         }
-        self.retry_at = Instant::now() + RETRY;
-        let producer = client::producer(&self.config, self.number).map_err(ProcessError::Client)?;
-        if let Err(error) = producer.init_transactions(INIT) {
+        self.retry_at = clock::now() + RETRY;
+        let producer = self.cluster.producer(self.number).map_err(ProcessError::Client)?;
+        if let Err(error) = producer.enter() {
             self.waits(&error, "the broker does not let a producer in; trying again");
             return Ok(());
         }
         let numbers: Vec<i32> = self.active().map(|active| active.number).collect();
-        let positions = match committed(&self.config, &self.member, numbers) {
+        let positions = match committed(&*self.member, &numbers) {
             Ok(positions) => positions,
             Err(error) => {
                 self.waits(&error, "the group's offsets are not known; asking again");
@@ -445,21 +441,21 @@ impl Worker {
             let Some(Owned::Active(active)) = self.owned.get_mut(&partition) else { continue };
             active.publish_from(position);
         }
-        let sought = self.active().try_for_each(|active| self.seek(active));
+        let sought = self.active().try_for_each(|active| self.member.seek(active.number, active.stand.position.offset));
         if let Err(error) = sought {
             self.waits(&error, "the log cannot be read from where the states stand; trying again");
             return Ok(());
         }
         self.producer = Some(producer);
-        self.committed_at = Instant::now();
+        self.committed_at = clock::now();
         Ok(())
     }
 
     /// Says what it waits for, seldom: a broker may be away for hours.
     fn waits(&mut self, error: &KafkaError, what: &str) {
-        if self.said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+        if self.said_at.is_none_or(|at| clock::since(at) >= SAY_EVERY) {
             warn!(worker = self.number, %error, "{what}");
-            self.said_at = Some(Instant::now());
+            self.said_at = Some(clock::now());
         }
     }
 
@@ -483,13 +479,6 @@ fn is_refusal(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::ClusterAuthorizationFailed
             | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
     )
-}
-
-fn one(topic: &str, partition: i32, offset: Option<i64>) -> Result<TopicPartitionList, KafkaError> {
-    let mut list = TopicPartitionList::new();
-    let offset = offset.map_or(Offset::Invalid, Offset::Offset);
-    list.add_partition_offset(topic, partition, offset)?;
-    Ok(list)
 }
 
 fn failed(partition: i32, source: StepError<StoreError>) -> ProcessError {

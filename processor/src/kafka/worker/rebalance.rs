@@ -2,27 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
 use tracing::info;
 
-use super::super::active::Active;
-use super::super::client::Rebalance;
+use super::super::cluster::{Cluster, Member, Opening, Rebalance};
 use super::super::error::ProcessError;
 use super::super::open::{Opened, Wanted};
 use super::super::status::Restoring;
-use super::{Owned, Worker, one};
+use super::{Owned, Worker};
 
-/// For a partition to be set to another offset.
-const SEEK: Duration = Duration::from_secs(5);
-
-impl Worker {
+impl<C: Cluster> Worker<C> {
     /// What the group, and the opener, have done since.
     pub fn serve(&mut self) -> Result<(), ProcessError> {
-        while let Some(event) = self.member.context().next() {
+        while let Some(event) = self.member.rebalance() {
             match event {
                 Rebalance::Assigned(partitions) => self.assigned(&partitions)?,
                 Rebalance::Revoked { partitions, lost } => {
@@ -30,8 +22,7 @@ impl Worker {
                         self.settle()?;
                     }
                     self.give_up(&partitions, lost)?;
-                    let list = self.list(&partitions);
-                    self.member.incremental_unassign(&list).map_err(ProcessError::Refused)?;
+                    self.member.unassign(&partitions).map_err(ProcessError::Refused)?;
                 }
             }
         }
@@ -43,11 +34,7 @@ impl Worker {
 
     fn assigned(&mut self, partitions: &[i32]) -> Result<(), ProcessError> {
         info!(worker = self.number, ?partitions, "assigned");
-        // Where to begin is known once the state is open.
-        let mut list = self.list(partitions);
-        list.set_all_offsets(Offset::Beginning).map_err(ProcessError::Refused)?;
-        self.member.incremental_assign(&list).map_err(ProcessError::Refused)?;
-        self.member.pause(&list).map_err(ProcessError::Refused)?;
+        self.member.assign(partitions).map_err(ProcessError::Refused)?;
         for partition in partitions {
             let is_given_up = Arc::new(AtomicBool::new(false));
             let restoring = Arc::<Restoring>::default();
@@ -70,28 +57,10 @@ impl Worker {
         active.is_paused = true;
         self.shared.stores.fetch_add(1, Ordering::Relaxed);
         self.shared.margin.own(partition);
-        let sought = self.seek(&active);
+        let sought = self.member.seek(partition, active.stand.position.offset);
         self.owned.insert(partition, Owned::Active(active));
         // Whatever is in the way is in the way of all: each is sought again with the next producer.
         sought.or_else(|error| self.doubt(error))
-    }
-
-    /// The partition is read from the position of its state.
-    pub fn seek(&self, active: &Active) -> Result<(), KafkaError> {
-        let list = one(&self.config.topics.events, active.number, Some(active.stand.position.offset))?;
-        let deadline = Instant::now() + SEEK;
-        loop {
-            let sought = self
-                .member
-                .seek_partitions(list.clone(), SEEK)
-                .and_then(|done| done.elements().iter().try_for_each(|element| element.error()));
-            match sought {
-                Ok(()) => return Ok(()),
-                // Just after an assignment the partition is not ready to be moved.
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(5)),
-            }
-        }
     }
 
     /// Lets go of partitions. Those that were lost are another's: nothing of them is written any more.
@@ -114,13 +83,5 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.config.topics.events, *partition);
-        }
-        list
     }
 }
