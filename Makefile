@@ -29,6 +29,14 @@ faults: note ## Let faults come TIMES (8) as often as in the tests, under load, 
 	@bash scripts/setup.sh test
 	TOUCHLINE_FAULTS=$(or $(TIMES),8) $(CARGO) test --release --workspace --locked --test it -- faults:: --nocapture
 
+.PHONY: simulate
+simulate: note ## Run the processor SEEDS (20000) times on simulated brokers, for an hour; a seed that fails is named
+	TOUCHLINE_SEEDS=$(or $(SEEDS),20000) $(CARGO) test --release --workspace --locked --lib -- kafka::simulation --nocapture
+
+.PHONY: mutants
+mutants: note ## Put bugs into the processor, one at a time, and see that the simulation finds each
+	@bash scripts/mutants.sh
+
 .PHONY: dev
 dev: note ## Run it all on this machine, with Kafka, PostgreSQL and Prometheus, until Ctrl-C
 	@bash scripts/setup.sh dev

@@ -46,6 +46,8 @@ pub struct State {
     away_until: Instant,
     /// Nothing goes wrong any more.
     pub is_calm: bool,
+    /// A process that has no time left.
+    pub doomed: Option<String>,
     /// What has happened, for a comparison of two runs.
     pub trace: Vec<String>,
 }
@@ -111,6 +113,7 @@ impl Brokers {
             published: Published::new(),
             away_until: clock::now(),
             is_calm: false,
+            doomed: None,
             trace: Vec::new(),
         })))
     }
@@ -262,7 +265,9 @@ impl Cluster for Simulated {
         member: &Arc<SimulatedMember>,
         _: usize,
     ) -> Result<SimulatedOpener, ProcessError> {
+        let slowness = *self.brokers.state().dice.pick(&[1, 2, 50]);
         Ok(SimulatedOpener {
+            slowness,
             config: config.clone(),
             member: member.clone(),
             wanted: Mutex::default(),
@@ -502,6 +507,10 @@ impl Transactional<SimulatedMember> for SimulatedProducer {
         };
         let outcome = if state.is_calm { 20 } else { state.dice.below(30) };
         state.trace.push(format!("{}: {outcome} {is_member} {:?}", self.id, offsets.0));
+        if outcome < 6 && state.dice.one_in(3) {
+            // It never hears of it.
+            state.doomed = self.id.split('.').next().map(str::to_owned);
+        }
         let mut leave_open = |open| state.transactions.get_mut(&self.id).unwrap().open = Some(open);
         match outcome {
             0 => {
@@ -530,6 +539,8 @@ impl Transactional<SimulatedMember> for SimulatedProducer {
 }
 
 pub struct SimulatedOpener {
+    /// In how many turns it does something.
+    slowness: u64,
     config: Arc<Config>,
     member: Arc<SimulatedMember>,
     wanted: Mutex<VecDeque<Wanted>>,
@@ -544,8 +555,9 @@ impl Opening for SimulatedOpener {
     /// Much can happen between a wish, its fulfilment, and the news of it.
     fn opened(&self) -> Option<Opened> {
         let (is_working, is_told) = {
-            let dice = &mut self.member.brokers.state().dice;
-            (dice.one_in(2), dice.one_in(2))
+            let State { dice, is_calm, .. } = &mut *self.member.brokers.state();
+            let slowness = if *is_calm { 1 } else { self.slowness };
+            (dice.one_in(slowness), dice.one_in(slowness))
         };
         let mut all = self.wanted.lock().unwrap();
         if is_working && let Some(wanted) = all.pop_front() {

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Puts bugs into a copy of the tree, one at a time, and runs the test that is to see them: for each tests/mutants/*.patch, which
+# says above its diff what the bug is. Fails if one is not seen, does not compile, or does not apply any more.
+#
+#   mutants.sh [NAME...]    all of them, or those that are named: tests/mutants/NAME.patch
+#
+# TEST is that test; LOOK is how long to look, in runs of the simulation.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly TEST=${TEST:-kafka::simulation::whatever_happens} LOOK=${LOOK:-300}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target} CARGO_TERM_PROGRESS_WHEN=never
+[ "${CARGO_TARGET_DIR:0:1}" = / ] || CARGO_TARGET_DIR=$PWD/$CARGO_TARGET_DIR
+# Always the same place, so that a second run builds little.
+tree=$CARGO_TARGET_DIR/mutants
+patches=$PWD/tests/mutants
+
+rm -rf "$tree"
+mkdir -p "$tree"
+git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- | tar --extract --directory "$tree"
+cd "$tree"
+
+[ $# -gt 0 ] || set -- $(basename -s .patch "$patches"/*.patch)
+unseen=0
+for name in "$@"; do
+    patch --quiet --strip 1 <"$patches/$name.patch"
+    # What does not compile is no bug that a test could see.
+    cargo test --release --workspace --locked --lib --no-run --quiet
+    if said=$(TOUCHLINE_SEEDS=$LOOK cargo test --release --workspace --locked --lib --quiet -- "$TEST" 2>&1); then
+        printf '%-36s NOT SEEN\n' "$name"
+        unseen=$((unseen + 1))
+    else
+        # The first complaint, in one line.
+        why=$(sed -n '/panicked at/ { n; p; q; }' <<<"$said" | cut -c1-100)
+        printf '%-36s seen: %s\n' "$name" "$why"
+    fi
+    patch --quiet --strip 1 --reverse <"$patches/$name.patch"
+done
+[ "$unseen" = 0 ]
