@@ -37,6 +37,11 @@ simulate: note ## Run the processor SEEDS (20000) times on simulated brokers, fo
 mutants: note ## Put bugs into the processor, one at a time, and see that the simulation finds each
 	@bash scripts/mutants.sh
 
+.PHONY: fuzz
+fuzz: ## Fuzz what reads bytes, each target for SECONDS_EACH (60); what fails is kept
+	@bash scripts/setup.sh test
+	@SECONDS_EACH=$(or $(SECONDS_EACH),60) bash scripts/fuzz.sh
+
 .PHONY: dev
 dev: note ## Run it all on this machine, with Kafka, PostgreSQL and Prometheus, until Ctrl-C
 	@bash scripts/setup.sh dev
@@ -46,6 +51,7 @@ dev: note ## Run it all on this machine, with Kafka, PostgreSQL and Prometheus, 
 .PHONY: lint
 lint: ## Check format, lints, documentation, and what we depend on
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps --locked
 	bash scripts/deny.sh
