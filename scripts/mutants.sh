@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts bugs into a copy of the tree, one at a time, and runs the test that is to see them: for each tests/mutants/*.patch, which
-# says above its diff what the bug is. Fails if one is not seen, does not compile, or does not apply any more.
+# says above its diff what the bug is. Fails if one is not seen, does not compile, or does not apply any more, and if the
+# test does not pass without them.
 #
 #   mutants.sh [NAME...]    all of them, or those that are named: tests/mutants/NAME.patch
 #
@@ -17,8 +18,14 @@ patches=$PWD/tests/mutants
 
 rm -rf "$tree"
 mkdir -p "$tree"
-git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- | tar --extract --directory "$tree"
+# Newer than what was built there, or a bug of before would still be in it.
+git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- | tar --extract --touch --directory "$tree"
 cd "$tree"
+
+looked() { TOUCHLINE_SEEDS=$LOOK cargo test --release --workspace --locked --lib --quiet -- "$TEST" 2>&1; }
+
+# A test that always fails would see everything.
+looked >/dev/null || { echo 'the test fails without any bug put in' >&2 && exit 1; }
 
 [ $# -gt 0 ] || set -- $(basename -s .patch "$patches"/*.patch)
 unseen=0
@@ -26,7 +33,7 @@ for name in "$@"; do
     patch --quiet --strip 1 <"$patches/$name.patch"
     # What does not compile is no bug that a test could see.
     cargo test --release --workspace --locked --lib --no-run --quiet
-    if said=$(TOUCHLINE_SEEDS=$LOOK cargo test --release --workspace --locked --lib --quiet -- "$TEST" 2>&1); then
+    if said=$(looked); then
         printf '%-36s NOT SEEN\n' "$name"
         unseen=$((unseen + 1))
     else

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+pub use touchline_harness::Dice;
 
 /// Whatever takes longer does not come: the longest run takes seconds, and machines differ.
 pub const DEADLINE: Duration = Duration::from_secs(300);
@@ -275,32 +276,5 @@ impl Ran {
         let objects = objects(&self.out);
         assert_eq!(objects.len(), 1, "{self}");
         objects.into_iter().next().unwrap()
-    }
-}
-
-/// The same dice for the same seed (SplitMix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 up to, but not, `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.word() % end
-    }
-
-    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len() as u64) as usize]
-    }
-
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        for end in (1..items.len()).rev() {
-            items.swap(end, self.below(end as u64 + 1) as usize);
-        }
     }
 }

@@ -130,8 +130,8 @@ impl Cluster for Brokers {
         producer(&self.0, worker)
     }
 
-    fn opener(&self, config: &Arc<Config>, member: &Arc<GroupConsumer>, worker: usize) -> Result<Opener, ProcessError> {
-        Opener::start(config.clone(), member.clone(), worker)
+    fn opener(&self, member: &Arc<GroupConsumer>, worker: usize) -> Result<Opener, ProcessError> {
+        Opener::start(self.0.clone(), member.clone(), worker)
     }
 }
 

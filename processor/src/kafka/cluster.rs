@@ -7,7 +7,6 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Message, OwnedMessage};
 
-use super::Config;
 use super::error::ProcessError;
 use super::open::{Opened, Wanted};
 use super::transaction::{Failure, Offsets};
@@ -25,12 +24,7 @@ pub(super) trait Cluster: Send + Sync + 'static {
     /// Fails if a property is wrong. Another of the same worker can do nothing more once this one is let in.
     fn producer(&self, worker: usize) -> Result<Self::Producer, KafkaError>;
 
-    fn opener(
-        &self,
-        config: &Arc<Config>,
-        member: &Arc<Self::Member>,
-        worker: usize,
-    ) -> Result<Self::Opener, ProcessError>;
+    fn opener(&self, member: &Arc<Self::Member>, worker: usize) -> Result<Self::Opener, ProcessError>;
 }
 
 /// A member of the group, which reads the log of events.

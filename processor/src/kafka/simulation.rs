@@ -5,7 +5,7 @@
 //! No worker may give up.
 
 mod brokers;
-mod dice;
+mod clients;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,6 +25,7 @@ use rocksdb::checkpoint::Checkpoint;
 use tempfile::TempDir;
 use touchline_core::keys::table;
 use touchline_core::output::Topic;
+use touchline_harness::Dice;
 
 use super::active::Active;
 use super::clock::{self, simulated};
@@ -37,8 +38,8 @@ use crate::tests::worker::log;
 use crate::tests::{memory, rows};
 use crate::worker::{Progress, Settings};
 use crate::{Store, Topics};
-use brokers::{Brokers, Published, Simulated, message, publish};
-use dice::Dice;
+use brokers::{Brokers, Published, message, publish};
+use clients::Simulated;
 
 const PARTITIONS: usize = 3;
 /// The processes, and their workers.
@@ -86,9 +87,10 @@ impl Process {
             from_log_start: false,
         };
         fs::create_dir(&config.dir).unwrap();
-        let cluster = Simulated { brokers: brokers.clone(), instance: topic(name) };
+        let config = Arc::new(config);
+        let cluster = Simulated { brokers: brokers.clone(), config: config.clone() };
         Process {
-            config: Arc::new(config),
+            config,
             cluster: Arc::new(cluster),
             workers: Vec::new(),
             sleeps_until: None,
@@ -261,6 +263,7 @@ impl World {
                 5 if process.workers.is_empty() => {
                     fs::remove_dir_all(partition_dir(&process.config.dir, dice.below(PARTITIONS as u64) as i32)).ok();
                 }
+                6..9 => brokers.state().share_out(),
                 _ => {}
             }
         }

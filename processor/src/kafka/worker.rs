@@ -84,7 +84,7 @@ impl<C: Cluster> Worker<C> {
         number: usize,
     ) -> Result<Worker<C>, ProcessError> {
         let member = Arc::new(cluster.member(number).map_err(ProcessError::Client)?);
-        let opener = cluster.opener(&config, &member, number)?;
+        let opener = cluster.opener(&member, number)?;
         let now = clock::now();
         Ok(Worker {
             number,

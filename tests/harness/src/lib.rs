@@ -1,4 +1,5 @@
-//! Real servers for tests: Kafka and PostgreSQL, started when they are needed and never left behind.
+//! Real servers for tests: Kafka and PostgreSQL, started when they are needed and never left behind; and chance that can be
+//! repeated.
 //!
 //! *Contract.* `shared()` gives a test process its one server, started on first use; `start()` one of the test's own, which
 //! it may kill, stop, pause and start again. Tests that share a server do not meet: topics and databases have names of their
@@ -9,6 +10,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test kit")]
 
+mod dice;
 mod kafka;
 mod postgres;
 mod proxy;
@@ -18,6 +20,7 @@ mod tls;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use dice::Dice;
 pub use kafka::{Kafka, Record};
 pub use postgres::Postgres;
 pub use proxy::{Moment, Proxy, Struck};
