@@ -37,7 +37,7 @@ for name in "$@"; do
     gzip -dc tests/data/kafka-community.jsonl.gz | awk -v n=$RECORDS 'NR <= n' |
         TOUCHLINE_FUZZ=$name TOUCHLINE_FUZZ_SEEDS=$work/seeds "$fuzz"
     printf '%s: ' "$name"
-    if ! TOUCHLINE_FUZZ=$name "$fuzz" "${LIMITS[@]}" -max_total_time="$SECONDS_EACH" -print_final_stats=1 \
+    if ! TOUCHLINE_FUZZ=$name "$fuzz" "${LIMITS[@]}" -dict="$work/seeds.dict" -max_total_time="$SECONDS_EACH" -print_final_stats=1 \
         -artifact_prefix="$work/failed/" "$work/found" "$work/seeds" >"$work/log" 2>&1; then
         tail -n 40 "$work/log"
         printf 'again: TOUCHLINE_FUZZ=%s %s %s\n' "$name" "$fuzz" "$(ls "$work/failed"/*)"

@@ -10,17 +10,24 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly TEST=${TEST:-kafka::simulation::whatever_happens} LOOK=${LOOK:-300}
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target} CARGO_TERM_PROGRESS_WHEN=never
-[ "${CARGO_TARGET_DIR:0:1}" = / ] || CARGO_TARGET_DIR=$PWD/$CARGO_TARGET_DIR
-# Always the same place, so that a second run builds little.
-tree=$CARGO_TARGET_DIR/mutants
+built=${CARGO_TARGET_DIR:-$PWD/target}
+[ "${built:0:1}" = / ] || built=$PWD/$built
 patches=$PWD/tests/mutants
+# Cargo tells what it has built by the time of a file, and not by the folder of the tree: what is built here must not be taken
+# for what others build. A copy of what is there already, since RocksDB takes long.
+work=$built/mutants
+export CARGO_TARGET_DIR=$work/target CARGO_TERM_PROGRESS_WHEN=never
+if [ ! -d "$work/target" ]; then
+    mkdir -p "$work/target"
+    [ ! -d "$built/release" ] || cp -a "$built/release" "$work/target/"
+fi
 
-rm -rf "$tree"
-mkdir -p "$tree"
+rm -rf "$work/tree"
+mkdir -p "$work/tree"
 # Newer than what was built there, or a bug of before would still be in it.
-git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- | tar --extract --touch --directory "$tree"
-cd "$tree"
+git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- |
+    tar --extract --touch --directory "$work/tree"
+cd "$work/tree"
 
 looked() { TOUCHLINE_SEEDS=$LOOK cargo test --release --workspace --locked --lib --quiet -- "$TEST" 2>&1; }
 

@@ -1,4 +1,4 @@
-//! Inputs to begin with, made of events on standard input.
+//! Inputs to begin with, made of the table of fields and of events on standard input; and the words that matter.
 
 use std::error::Error;
 use std::fs;
@@ -7,6 +7,8 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use touchline_core::event::Kind;
+use touchline_core::field::{TABLE, Type};
 use touchline_core::keys;
 use touchline_core::output::Published;
 use touchline_core::record::{Record, tick_record};
@@ -20,9 +22,38 @@ const ROWS: &[&str] = &[
     "id,source,kind,occurred_at,account,contact,detail.campaign,amount,void,revision\n1,crm,value,2026-01-05,a,p,\"x\n,y\",1.50,true,3\n\n",
 ];
 
-/// Writes those of a target into a directory.
+/// What stands around the fields of the table, and what some of them may be.
+const WORDS: &[&str] = &[
+    "id",
+    "source",
+    "kind",
+    "occurred_at",
+    "account",
+    "contact",
+    "revision",
+    "void",
+    "true",
+    "false",
+    "null",
+    "tick",
+    "rules",
+    "through",
+    "two_way",
+    "one_way",
+    "passive",
+    "machine",
+    "attended",
+    "planned",
+    "no_show",
+    "cancelled",
+];
+
+/// Writes those of a target into a directory, and the words beside it.
 pub fn write(target: &str, dir: &Path) -> Result<(), Box<dyn Error>> {
-    let lines = io::stdin().lock().lines().collect::<io::Result<Vec<_>>>()?;
+    let words = WORDS.iter().copied().chain(TABLE.iter().map(|row| row.name)).chain(Kind::ALL.map(Kind::name));
+    fs::write(dir.with_extension("dict"), words.map(|word| format!("\"{word}\"\n")).collect::<String>())?;
+    let mut lines = io::stdin().lock().lines().collect::<io::Result<Vec<_>>>()?;
+    lines.extend(Kind::ALL.iter().flat_map(|kind| events(*kind)));
     let seeds: Vec<Vec<u8>> = match target {
         "event" => lines.into_iter().map(String::into_bytes).collect(),
         "record" => {
@@ -40,6 +71,26 @@ pub fn write(target: &str, dir: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Events of a kind: with all of its fields, and withdrawn.
+fn events(kind: Kind) -> [String; 2] {
+    let value = |of| match of {
+        Type::Word | Type::Text => "\"a \\u00e9 word\"",
+        Type::Decimal => "\"-12.50\"",
+        Type::Number => "1.5e1",
+        Type::Bool => "false",
+        Type::Time => "\"2026-01-05T10:00:00.123+02:00\"",
+        Type::Zone => "\"Europe/Vienna\"",
+        Type::Interaction => "\"two_way\"",
+        Type::Status => "\"attended\"",
+        Type::Words => "{\"email\":\"yes\"}",
+    };
+    let begin = format!("{{\"id\":\"1\",\"source\":\"s\",\"kind\":\"{}\",\"occurred_at\":\"2026-01-05\"", kind.name());
+    let begin = format!("{begin},\"account\":\"a\",\"contact\":\"p\",\"revision\":2");
+    let fields = TABLE.iter().filter(|row| row.is_of(kind)).map(|row| format!(",\"{}\":{}", row.name, value(row.kind)));
+    let whole = format!("{begin}{},\"of theirs\":[1,null]}}", fields.collect::<String>());
+    [whole, format!("{begin},\"void\":true}}")]
+}
+
 /// The states that these events make, as `main.rs` tells them apart.
 fn states(lines: &[String]) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     let (mut state, mut out, mut keys) = (Memory::default(), Vec::<Published>::new(), Vec::new());
@@ -52,7 +103,7 @@ fn states(lines: &[String]) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
         Ok(())
     };
     for line in lines {
-        let record = Record::parse(line.as_bytes(), &TimeZone::UTC)?;
+        let record = Record::parse(line.as_bytes(), &TimeZone::UTC).map_err(|reject| format!("{reject}: {line}"))?;
         if let Record::Event(event) = &record {
             keys.push((keys::account(&event.account), keys::contact(&event.account, &event.contact)));
         }
