@@ -2,25 +2,26 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, OwnedMessage};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use touchline_core::output::Topic;
 use tracing::debug;
 
 use super::cluster::{Cluster, CommittedOffset, Member, Rebalance, Transactional};
 use super::error::ProcessError;
 use super::open::Opener;
-use super::transaction::{self, Failure, Offsets};
+use super::transaction::{self, Failure, Offsets, Partitions};
 use super::{Config, Topics};
 use crate::outputs::OutputBatch;
 
@@ -253,23 +254,41 @@ impl Member for GroupConsumer {
 pub(super) struct TransactionalProducer {
     producer: BaseProducer<Quiet>,
     topics: Topics,
+    /// How many each topic has, once it is let in.
+    partitions: OnceLock<Partitions>,
 }
 
 impl Transactional<GroupConsumer> for TransactionalProducer {
     fn enter(&self) -> Result<(), KafkaError> {
-        self.producer.init_transactions(INIT)
+        self.producer.init_transactions(INIT)?;
+        let mut partitions = Partitions::default();
+        for (topic, partitions) in Topic::ALL.into_iter().zip(&mut partitions) {
+            *partitions = self.count_partitions(self.topics.name(topic))?;
+        }
+        self.partitions.get_or_init(|| partitions);
+        Ok(())
     }
 
     fn commit<'a>(
         &self,
-        batches: impl Iterator<Item = &'a OutputBatch>,
+        batches: impl Iterator<Item = (i32, &'a OutputBatch)>,
         offsets: &Offsets,
         member: &GroupConsumer,
     ) -> Result<(), Failure> {
         // Of now: a generation of before would be refused.
         let group = member.consumer.group_metadata().ok_or(Failure::Unknown(KafkaError::Canceled))?;
         let list = offsets.list(&member.topic).map_err(Failure::Unknown)?;
-        transaction::commit(&self.producer, &self.topics, batches, &list, &group)
+        let partitions = self.partitions.get().ok_or(Failure::Unknown(KafkaError::Canceled))?;
+        transaction::commit(&self.producer, (&self.topics, partitions), batches, &list, &group)
+    }
+}
+
+impl TransactionalProducer {
+    fn count_partitions(&self, topic: &str) -> Result<i32, KafkaError> {
+        let found = self.producer.client().fetch_metadata(Some(topic), ASK)?;
+        let partitions = found.topics().first().map_or(0, |topic| topic.partitions().len());
+        let count = i32::try_from(partitions).unwrap_or(i32::MAX);
+        if count > 0 { Ok(count) } else { Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)) }
     }
 }
 
@@ -320,8 +339,6 @@ fn producer(config: &Config, worker: usize) -> Result<TransactionalProducer, Kaf
         ("transactional.id", format!("{}.{}.{worker}", config.prefix, config.instance).as_str()),
         ("transaction.timeout.ms", TRANSACTION_MS),
         ("message.timeout.ms", TRANSACTION_MS),
-        // Keys go where Java's clients would send them.
-        ("partitioner", "murmur2_random"),
         ("compression.type", "lz4"),
         // A fact is its event and some more; an event has up to 1 MiB. What a topic takes is the topic's to say.
         ("message.max.bytes", RECORD_BYTES),
@@ -334,5 +351,6 @@ fn producer(config: &Config, worker: usize) -> Result<TransactionalProducer, Kaf
     ] {
         client.set(key, value);
     }
-    Ok(TransactionalProducer { producer: client.create_with_context(Quiet)?, topics: config.topics.clone() })
+    let producer = client.create_with_context(Quiet)?;
+    Ok(TransactionalProducer { producer, topics: config.topics.clone(), partitions: OnceLock::new() })
 }

@@ -85,10 +85,11 @@ pub(super) trait Transactional<M> {
     /// Settles what a predecessor of the same name has left open, and shuts it out.
     fn enter(&self) -> Result<(), KafkaError>;
 
-    /// Publishes batches and commits offsets: all or nothing.
+    /// Publishes what partitions of the log have come to, and commits offsets: all or nothing. What comes of one partition
+    /// goes to one partition of each topic, in order.
     fn commit<'a>(
         &self,
-        batches: impl Iterator<Item = &'a OutputBatch>,
+        batches: impl Iterator<Item = (i32, &'a OutputBatch)>,
         offsets: &Offsets,
         member: &M,
     ) -> Result<(), Failure>;

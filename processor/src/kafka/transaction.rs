@@ -46,11 +46,14 @@ impl Offsets {
     }
 }
 
+/// How many partitions the topics have, by number.
+pub(super) type Partitions = [i32; Topic::ALL.len()];
+
 /// Publishes batches and commits offsets: all or nothing.
 pub(super) fn commit<'a>(
     producer: &BaseProducer<Quiet>,
-    topics: &Topics,
-    batches: impl Iterator<Item = &'a OutputBatch>,
+    topics: (&Topics, &Partitions),
+    batches: impl Iterator<Item = (i32, &'a OutputBatch)>,
     offsets: &TopicPartitionList,
     group: &ConsumerGroupMetadata,
 ) -> Result<(), Failure> {
@@ -78,14 +81,16 @@ fn requires_abort(error: &KafkaError) -> bool {
 
 fn publish<'a>(
     producer: &BaseProducer<Quiet>,
-    topics: &Topics,
-    batches: impl Iterator<Item = &'a OutputBatch>,
+    topics: (&Topics, &Partitions),
+    batches: impl Iterator<Item = (i32, &'a OutputBatch)>,
     offsets: &TopicPartitionList,
     group: &ConsumerGroupMetadata,
     deadline: Instant,
 ) -> Result<(), KafkaError> {
     producer.begin_transaction()?;
-    batches.flat_map(OutputBatch::iter).try_for_each(|output| send(producer, topics, output, deadline))?;
+    for (number, batch) in batches {
+        batch.iter().try_for_each(|output| send(producer, topics, number, output, deadline))?;
+    }
     until(deadline, |left| producer.send_offsets_to_transaction(offsets, group, left))?;
     until(deadline, |left| producer.commit_transaction(left))
 }
@@ -103,11 +108,14 @@ fn until(deadline: Instant, ask: impl Fn(Duration) -> Result<(), KafkaError>) ->
 
 fn send(
     producer: &BaseProducer<Quiet>,
-    topics: &Topics,
+    (topics, partitions): (&Topics, &Partitions),
+    number: i32,
     output: Output<'_>,
     deadline: Instant,
 ) -> Result<(), KafkaError> {
-    let mut record = BaseRecord::to(topics.name(output.topic)).key(output.key);
+    // All of an account in one partition, whatever the keys: what is said of a contact last is read last.
+    let partition = number % partitions[output.topic as usize].max(1);
+    let mut record = BaseRecord::to(topics.name(output.topic)).key(output.key).partition(partition);
     if let Some(value) = output.value {
         record = record.payload(value);
         if output.topic == Topic::DeadLetters {

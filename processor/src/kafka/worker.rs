@@ -345,7 +345,7 @@ impl<C: Cluster> Worker<C> {
             }
         }
         if !offsets.0.is_empty() {
-            let batches = self.active().map(|active| &active.partition.outputs);
+            let batches = self.active().map(|active| (active.number, &active.partition.outputs));
             match producer.commit(batches, &offsets, &self.member) {
                 Ok(()) => {}
                 // All of it is still here, and goes into the next transaction.

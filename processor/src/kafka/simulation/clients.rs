@@ -268,7 +268,7 @@ impl Transactional<SimulatedMember> for SimulatedProducer {
 
     fn commit<'a>(
         &self,
-        batches: impl Iterator<Item = &'a OutputBatch>,
+        batches: impl Iterator<Item = (i32, &'a OutputBatch)>,
         offsets: &Offsets,
         member: &SimulatedMember,
     ) -> Result<(), Failure> {
@@ -279,7 +279,7 @@ impl Transactional<SimulatedMember> for SimulatedProducer {
         }
         let mut open =
             Open { published: Published::new(), offsets: Vec::new(), is_prepared: false, since: clock::now() };
-        publish(&mut open.published, batches);
+        publish(&mut open.published, batches.map(|(_, batch)| batch));
         let is_member = state.group.seats.get(&member.name).is_some_and(|seat| seat.client == member.client)
             && state.group.generation == member.local().generation;
         let offset = |(partition, stand): &(i32, Stand)| (*partition, (stand.position.offset, stand.metadata()));
