@@ -20,6 +20,7 @@ use touchline_processor::Snapshots;
 
 use crate::cli::{self, Misconfigured};
 use crate::config::{self, Config, Secret};
+use crate::erasure;
 
 /// For a connection: what takes longer is as good as not there.
 const WITHIN: Duration = Duration::from_secs(8);
@@ -121,6 +122,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 /// Probes all that the configuration names, in the order of the corridor.
 fn probe(config: &Config) -> Vec<Finding> {
     let mut probes = Vec::new();
+    if config.erasure_key.is_some() {
+        let asked = config.clone();
+        probes.push(Probe::start("erasure", move || vec![look_at_erasure_key(&asked)]));
+    }
     if config.kafka.is_named {
         let (asked, dir) = (config.clone(), config.state.dir.clone());
         probes.push(Probe::start("kafka", move || kafka::probe(&asked)));
@@ -134,6 +139,14 @@ fn probe(config: &Config) -> Vec<Finding> {
     }
     let until = Instant::now() + ALL_WITHIN;
     probes.into_iter().flat_map(|probe| probe.findings(until)).collect()
+}
+
+/// Whether erased contacts can be known again.
+fn look_at_erasure_key(config: &Config) -> Finding {
+    match erasure::key(config) {
+        Ok(_) => Finding::ok("erasure", "its key can be read"),
+        Err(error) => Finding::failed("erasure", format!("{error:#}")),
+    }
 }
 
 /// Whether snapshots can be kept where they are to be.

@@ -17,12 +17,12 @@ use crate::config::Config;
 use crate::report::{counted, grouped};
 use crate::stages::{self, Stages};
 use crate::telemetry::LogFormat;
-use crate::{check, config, dead_letters, generate, kafka, process, replay, state, telemetry};
+use crate::{check, config, dead_letters, erasure, generate, kafka, process, replay, state, telemetry};
 
 /// The command was typed wrongly (sysexits' EX_USAGE).
 const USAGE: u8 = 64;
 /// Something failed that should not (EX_SOFTWARE).
-const INTERNAL: u8 = 70;
+pub(crate) const INTERNAL: u8 = 70;
 /// The configuration is wrong (EX_CONFIG).
 pub(crate) const CONFIG: u8 = 78;
 
@@ -74,6 +74,8 @@ enum Command {
         #[command(subcommand)]
         command: dead_letters::Command,
     },
+    /// Forget a contact, everywhere: its timeline, alerts, scores and facts, also those that sinks have stored
+    Erase(erasure::Options),
     /// Write realistic load: two years of touches, engagements and what follows, the same for the same seed
     Generate(GenerateArgs),
     /// Look into a state directory
@@ -251,6 +253,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }),
         Command::Check(options) => check::run(&options),
         Command::DeadLetters { command } => dead_letters::run(command),
+        Command::Erase(options) => erasure::run(&options),
         Command::Generate(args) => generate(&args),
         Command::State { command } => state::run(command),
         Command::Completions { shell } => {

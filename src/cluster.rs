@@ -1,15 +1,16 @@
 //! The cluster as commands ask it: every question has a deadline, and whoever gets no answer is told what the client has
 //! heard instead of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use rdkafka::client::ClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::groups::GroupList;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::metadata::Metadata;
@@ -79,6 +80,26 @@ pub fn unfit(error: &KafkaError) -> String {
     }
 }
 
+/// Settings of a topic by name.
+pub type Settings = HashMap<String, String>;
+
+/// What the brokers tell of these topics, which are there; less, where they do not let us see it.
+pub fn settings(client: &ClientConfig, topics: &[&str]) -> HashMap<String, Settings> {
+    let asked: Vec<_> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let options = AdminOptions::new().request_timeout(Some(WITHIN));
+    let admin: KafkaResult<AdminClient<DefaultClientContext>> = client.create();
+    let (Ok(admin), Ok(runtime)) = (admin, tokio::runtime::Builder::new_current_thread().build()) else {
+        return HashMap::new();
+    };
+    let described =
+        if asked.is_empty() { Ok(Vec::new()) } else { runtime.block_on(admin.describe_configs(&asked, &options)) };
+    let of = |resource: ConfigResource| -> Settings {
+        resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
+    };
+    let described = topics.iter().zip(described.unwrap_or_default());
+    described.filter_map(|(name, settings)| Some(((*name).to_owned(), of(settings.ok()?)))).collect()
+}
+
 /// Reads what stands committed in partitions, without joining a group.
 pub struct Reader {
     consumer: BaseConsumer<Heard>,
@@ -141,6 +162,26 @@ impl Reader {
         let metadata = self.metadata(Some(topic))?;
         let found = metadata.topics().iter().filter(|found| found.name() == topic && found.error().is_none());
         Ok(found.flat_map(|found| found.partitions()).map(|partition| partition.id()).collect())
+    }
+
+    /// Where each partition of a topic ends.
+    pub fn ends(&self, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        let mut ends = BTreeMap::new();
+        for partition in self.partitions(topic)? {
+            let bounds = self.consumer.fetch_watermarks(topic, partition, WITHIN);
+            ends.insert(partition, bounds.or_else(|error| bail!(self.unanswered(&error)))?.1);
+        }
+        Ok(ends)
+    }
+
+    /// What the reader's group has committed of a partition, if anything.
+    pub fn committed(&self, topic: &str, partition: i32) -> Result<Option<i64>> {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(topic, partition);
+        let found = self.consumer.committed_offsets(asked, WITHIN).or_else(|error| bail!(self.unanswered(&error)))?;
+        let Some(element) = found.find_partition(topic, partition) else { return Ok(None) };
+        element.error()?;
+        Ok(element.offset().to_raw().filter(|offset| *offset >= 0))
     }
 
     /// Hands out the records of partitions, from an offset each, or where the log now begins, up to where it now ends.

@@ -7,7 +7,7 @@ mod feed;
 mod letter;
 mod list;
 mod replay;
-mod returns;
+pub(crate) mod returns;
 mod rounds;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod dead_letters;
+pub mod erasure;
 pub mod generate;
 pub mod http;
 pub mod kafka;

@@ -77,6 +77,7 @@ impl<J: Journal> Pipeline<J> {
         });
         let is_stopped = stop.load(Ordering::Relaxed);
         drain(&mut self.dispatcher, if is_stopped { &self.may_wait } else { &[] });
+        trim(&self.outbox, &self.dispatcher);
         let outcomes = self.dispatcher.finish(Duration::ZERO);
         worked?;
         outcomes.into_iter().try_for_each(|outcome| match outcome.end {
@@ -86,7 +87,9 @@ impl<J: Journal> Pipeline<J> {
             }
             _ => delivered(outcome),
         })?;
-        Ok(self.worker.into_parts())
+        let (journal, mut store) = self.worker.into_parts();
+        store.finish_scrub()?;
+        Ok((journal, store))
     }
 }
 
@@ -104,14 +107,17 @@ fn drain(dispatcher: &mut Dispatcher, may_wait: &[String]) {
 
 /// Lets the outbox forget what every sink has stored.
 fn trim(outbox: &Outbox, dispatcher: &Dispatcher) {
+    let mut is_copied = true;
     let acknowledged = dispatcher.progress().map(|(_, progress)| {
         let progress = progress.borrow();
         // An outbox is one lane. What has not claimed it yet may need everything.
-        let Some(lane) = progress.lanes.values().next() else { return 0 };
-        outbox.acknowledged(lane.acknowledged.as_ref().map(Cursor::as_bytes)).unwrap_or(0)
+        let cursor = progress.lanes.values().next().and_then(|lane| lane.acknowledged.as_ref()).map(Cursor::as_bytes);
+        is_copied &= outbox.has_copied(cursor);
+        cursor.map_or(0, |cursor| outbox.acknowledged(Some(cursor)).unwrap_or(0))
     });
-    let trimmed = acknowledged.min().map_or(Ok(()), |sequence| outbox.trim(sequence));
-    if let Err(error) = trimmed {
+    let acknowledged = acknowledged.min().unwrap_or(0);
+    let purge = || if is_copied { outbox.purge(acknowledged) } else { Ok(()) };
+    if let Err(error) = outbox.trim(acknowledged).and_then(|()| purge()) {
         // What is not trimmed now is trimmed later.
         warn!(%error, "the outbox could not be trimmed");
     }

@@ -14,6 +14,7 @@ use touchline_processor::{Memory, Metrics, Progress, Settings, Snapshots};
 
 use crate::cli::Misconfigured;
 use crate::config::{Config, Topics};
+use crate::erasure;
 use crate::http::{self, Health};
 use crate::owners::{self, Group};
 use crate::report::resources;
@@ -90,6 +91,7 @@ impl Prepared {
             settings: Settings {
                 commit_interval: config.processor.commit_interval,
                 publish: config.processor.publish.iter().copied().collect(),
+                erasures: erasure::key(config)?,
             },
             snapshots: snapshots(config)?,
             until_end: options.until_end,

@@ -19,11 +19,11 @@ use touchline_ingest::{Counts, Decoder, Format, Zones};
 use touchline_processor::{Durability, MEMORY_MIN, Memory, Progress, Settings, Store, StoreError};
 use touchline_sink::postgres::PostgresError;
 
-use crate::cli::Usage;
+use crate::cli::{Misconfigured, Usage};
 use crate::config::{Config, SinkKind};
 use crate::pipeline::{self, Pipeline};
 use crate::sinks::SinkPlan;
-use crate::{report, signals, telemetry};
+use crate::{erasure, report, signals, telemetry};
 use journal::Replay;
 pub(crate) use journal::files_of;
 
@@ -83,14 +83,16 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let mut store = pipeline::open(&partition(&dir), options.config.state.memory)?;
     // It is ours now, and nobody else's.
     let scratch = options.state.is_none().then(|| Scratch(dir.clone()));
-    let machine = Machine::load(&mut store).context("the state cannot be read")?;
+    let mut machine = Machine::load(&mut store).context("the state cannot be read")?;
+    let settings = settings(&options)?;
+    machine.set_erasure_key(settings.erasures.clone()).map_err(|error| Misconfigured(error.to_string()))?;
     check_as_of(options.as_of, machine.last_tick())?;
     let journal = open_journal(&options, (reading, is_log), &dir, &store, &machine)?;
     let bar = journal.bar();
     let stop = signals::stop()?;
     // Nobody watches a replay by its metrics.
     let registry = prometheus::Registry::new();
-    let pipeline = Pipeline::build(store, journal, settings(&options), &sinks(&options), options.follow, &registry)?;
+    let pipeline = Pipeline::build(store, journal, settings, &sinks(&options), options.follow, &registry)?;
     let mut done = Progress::default();
     let ran = pipeline.run(&stop, |batch| {
         done.add(batch);
@@ -227,12 +229,13 @@ fn rules(config: &Config, in_force: &Rules) -> Option<Rules> {
     (rules != *in_force).then_some(rules)
 }
 
-fn settings(options: &Options) -> Settings {
+fn settings(options: &Options) -> Result<Settings> {
     let interval = options.config.processor.commit_interval;
-    Settings {
+    Ok(Settings {
         commit_interval: if options.state.is_some() { interval } else { interval.max(SCRATCH_COMMIT_INTERVAL) },
         publish: options.config.processor.publish.iter().copied().collect(),
-    }
+        erasures: erasure::key(&options.config)?,
+    })
 }
 
 fn sinks(options: &Options) -> Vec<SinkPlan> {

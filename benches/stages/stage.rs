@@ -10,6 +10,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use touchline::config::Config;
+use touchline_core::erasure::ErasureKey;
 use touchline_core::event::Reject;
 use touchline_core::output::{Outputs, Topic};
 use touchline_core::record::Record;
@@ -215,7 +216,7 @@ fn in_store(file: &Path, publish: Topics) -> Result<(u64, u64)> {
         read: 0,
         commits: 0,
     };
-    let settings = Settings { commit_interval: COMMIT_INTERVAL, publish };
+    let settings = Settings { commit_interval: COMMIT_INTERVAL, publish, erasures: ErasureKey::NONE };
     let mut worker = Worker::new(log, store, settings)?;
     let (mut events, mut opened) = (0, 0);
     worker.run(&AtomicBool::new(false), |batch| {

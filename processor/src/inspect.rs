@@ -5,6 +5,7 @@ use rocksdb::Range;
 use touchline_core::account::Account;
 use touchline_core::codec::Corrupt;
 use touchline_core::contact::Contact;
+use touchline_core::erasure;
 use touchline_core::keys::{self as core_keys, table};
 use touchline_core::step::{Machine, StepError};
 
@@ -15,9 +16,10 @@ use crate::{Store, StoreError, keys};
 const LISTED: usize = 100;
 
 /// The tables by name, in the order of their keys.
-const TABLES: [(u8, &str); 13] = [
+const TABLES: [(u8, &str); 15] = [
     (table::ACCOUNT, "accounts"),
     (table::CONTACT, "contacts"),
+    (table::ERASED, "erased contacts"),
     (table::MACHINE, "machine"),
     (table::PLANNED, "planned engagements"),
     (table::OCCASION, "occasions"),
@@ -25,6 +27,7 @@ const TABLES: [(u8, &str); 13] = [
     (table::REVISION, "revisions"),
     (table::TIMER, "timers of contacts"),
     (table::ACCOUNT_TIMER, "timers of accounts"),
+    (table::VOIDED, "voided records"),
     (keys::META, "position and identity"),
     (keys::HELD, "held events"),
     (keys::ROW, "published records"),
@@ -92,6 +95,8 @@ impl Store {
         let machine = Machine::load(self).map_err(|error| match error {
             StepError::State(error) => error,
             StepError::Corrupt(corrupt) => StoreError::row(&core_keys::machine(), corrupt),
+            // Whoever only looks has no key.
+            StepError::ErasureKey(_) => StoreError::row(&core_keys::machine(), Corrupt { what: "machine record" }),
         })?;
         Ok(Stats {
             tables,
@@ -172,6 +177,13 @@ impl Store {
                 self.stored(value)?.map(drop).ok_or(Problem::Wrong("points to no record"))
             }
             keys::ROW => crate::outbox::check_row(key, value).map_err(Problem::Corrupt),
+            table::ERASED => erasure::check(value).map_err(Problem::Corrupt),
+            table::VOIDED => {
+                (account, contact) = core_keys::names(key)?;
+                let owner = core_keys::contact(&account, &contact);
+                let (source, id) = core_keys::read_voided(key, &owner)?;
+                same(key, &core_keys::voided(&owner, &source, &id))
+            }
             table::REVISION | table::MACHINE | keys::META => Ok(()),
             _ => Err(Problem::Wrong("is of no table")),
         }

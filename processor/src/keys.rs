@@ -28,6 +28,8 @@ pub(crate) const FLOOR: [u8; 2] = [META, b'f'];
 pub(crate) const HELD_NEXT: [u8; 2] = [META, b'h'];
 /// Everything was brought onto the disk, and nothing has happened since.
 pub(crate) const CLEAN: [u8; 2] = [META, b'c'];
+/// What has been deleted for good is still in files.
+pub(crate) const SCRUB: [u8; 2] = [META, b's'];
 /// [`once`] → nothing.
 const ONCE: [u8; 2] = [META, b'o'];
 /// [`reader`] → its cursor.

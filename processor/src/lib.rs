@@ -22,6 +22,7 @@ mod outbox;
 mod outputs;
 mod overlay;
 mod partition;
+mod scrub;
 mod snapshot;
 mod store;
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct Metrics {
     published: IntCounter,
     alerts: IntCounter,
     lapses: IntCounter,
+    erased: IntCounter,
+    suppressed: IntCounter,
     commits: Histogram,
     aborted: IntCounter,
     snapshots: IntCounter,
@@ -67,6 +69,8 @@ impl Metrics {
             published: counter("published_total", "Records published.")?,
             alerts: counter("alerts_total", "Alert changes published.")?,
             lapses: counter("lapses_total", "Lapses opened for contacts.")?,
+            erased: counter("erased_total", "Contacts erased.")?,
+            suppressed: counter("suppressed_total", "Events of erased contacts that were not taken.")?,
             commits: registered(
                 register,
                 Histogram::with_opts(HistogramOpts::from(commits).buckets(COMMIT_BUCKETS.to_vec()))?,
@@ -111,6 +115,8 @@ impl Metrics {
             (&self.published, done.published),
             (&self.alerts, done.alerts),
             (&self.lapses, done.opened),
+            (&self.erased, done.erased),
+            (&self.suppressed, done.suppressed),
         ] {
             counter.inc_by(by);
         }

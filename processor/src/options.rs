@@ -142,5 +142,7 @@ fn files(options: &mut Options) {
     options.set_max_log_file_size(4 * MIB);
     options.set_keep_log_file_num(2);
     options.set_stats_dump_period_sec(0);
-    options.set_max_manifest_file_size(16 * MIB);
+    // It names the first and the last key of each file, also of files that are gone: people among them who have been
+    // forgotten. So it is written anew as soon as RocksDB lets it, which is when it has grown to some times what it needs.
+    options.set_max_manifest_file_size(1);
 }

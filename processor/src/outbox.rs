@@ -9,9 +9,12 @@
 //! does one that is far behind, with the rows that have changed since.
 //! Sequences that a batch has superseded itself are never written: gaps mean nothing.
 //!
+//! Rows of contacts that were erased are purged once every sink has their tombstones.
+//!
 //! Any thread may read and trim while another commits; what is read has been committed.
 
 mod cursor;
+mod purge;
 mod read;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +25,7 @@ use touchline_core::codec::{Corrupt, put_bytes};
 
 use crate::failpoint::{Point, reach};
 use crate::outputs::{Output, OutputBatch};
+use crate::scrub::Due;
 use crate::{StoreError, keys};
 pub use cursor::CursorError;
 pub use read::{Batch, Limits, OutboxError, Record};
@@ -52,12 +56,13 @@ struct Inner {
     /// What readers may read: `next` as of the last write.
     end: AtomicU64,
     floor: AtomicU64,
+    scrub: Due,
     listeners: Mutex<Vec<Listener>>,
 }
 
 impl Outbox {
     /// The outbox in `db`, which is the state that is named `state`.
-    pub(crate) fn open(db: Arc<DB>, state: u64) -> Result<Outbox, StoreError> {
+    pub(crate) fn open(db: Arc<DB>, state: u64, scrub: Due) -> Result<Outbox, StoreError> {
         let number = |key: &[u8]| -> Result<u64, StoreError> {
             match db.get_pinned(key).map_err(|error| StoreError::of(db.path(), error))? {
                 Some(value) => keys::read_sequence(&value, 0).map_err(|corrupt| StoreError::row(key, corrupt)),
@@ -66,7 +71,7 @@ impl Outbox {
         };
         let (end, floor) = (number(&keys::END)?, number(&keys::FLOOR)?);
         let (next, end, floor) = (Mutex::new(end), AtomicU64::new(end), AtomicU64::new(floor));
-        Ok(Outbox { inner: Arc::new(Inner { db, state, next, end, floor, listeners: Mutex::default() }) })
+        Ok(Outbox { inner: Arc::new(Inner { db, state, next, end, floor, scrub, listeners: Mutex::default() }) })
     }
 
     /// Which state it is of: a number at random.

@@ -4,12 +4,13 @@
 //! a commit [`Partition::save`], after it [`Partition::committed`]. After any error [`Partition::abort`]: the partition is
 //! again what its store last committed.
 
+use touchline_core::erasure::ErasureKey;
 use touchline_core::output::{Outputs, Topic};
 use touchline_core::record::Record;
 use touchline_core::step::{Counts, Machine, Step, StepError};
 
-use crate::outputs::{OutputBatch, Topics};
-use crate::worker::Progress;
+use crate::outputs::OutputBatch;
+use crate::worker::{Progress, Settings};
 use crate::{HeldKey, Store, StoreError};
 
 /// A batch is committed when it publishes this much. While it is written it is in memory three times: here, and where it goes
@@ -20,6 +21,7 @@ const BATCH_BYTES: usize = 8 << 20;
 pub(crate) struct Partition {
     pub machine: Machine,
     pub store: Store,
+    erasures: ErasureKey,
     pub outputs: OutputBatch,
     /// What the batch has done so far, but for what the machine counts.
     pub batch: Progress,
@@ -31,11 +33,12 @@ pub(crate) struct Partition {
 
 impl Partition {
     /// The partition as its store has it.
-    pub fn load(mut store: Store, publish: Topics) -> Result<Partition, StepError<StoreError>> {
+    pub fn load(mut store: Store, settings: &Settings) -> Result<Partition, StepError<StoreError>> {
         Ok(Partition {
-            machine: Machine::load(&mut store)?,
+            machine: machine(&mut store, &settings.erasures)?,
             store,
-            outputs: OutputBatch::new(publish),
+            erasures: settings.erasures.clone(),
+            outputs: OutputBatch::new(settings.publish),
             batch: Progress::default(),
             counted: Counts::default(),
             is_dirty: false,
@@ -87,6 +90,8 @@ impl Partition {
         let done = Progress {
             alerts: counts.alerts - self.counted.alerts,
             opened: counts.opened - self.counted.opened,
+            erased: counts.erased - self.counted.erased,
+            suppressed: counts.suppressed - self.counted.suppressed,
             published: self.outputs.len() as u64,
             scores: self.outputs.scores(),
             ..std::mem::take(&mut self.batch)
@@ -104,7 +109,13 @@ impl Partition {
         self.batch = Progress::default();
         self.is_dirty = false;
         self.counted = Counts::default();
-        self.machine = Machine::load(&mut self.store)?;
+        self.machine = machine(&mut self.store, &self.erasures)?;
         Ok(())
     }
+}
+
+fn machine(store: &mut Store, erasures: &ErasureKey) -> Result<Machine, StepError<StoreError>> {
+    let mut machine = Machine::load(store)?;
+    machine.set_erasure_key(erasures.clone())?;
+    Ok(machine)
 }

@@ -21,11 +21,12 @@ use crate::cache::{Cache, Known, Packed};
 use crate::options::Memory;
 use crate::outputs::OutputBatch;
 use crate::overlay::{Direction, Overlay, merge, range};
+use crate::scrub::Scrub;
 use crate::snapshot::Uploaded;
 use crate::{Outbox, StoreError, keys};
 
 /// What the rows look like. Another number is another state: rows are not converted, but made again from the log.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
 /// Changed rows take no more than this in memory before they have to be committed.
 const OVERLAY_BYTES: usize = 32 << 20;
@@ -57,6 +58,7 @@ pub struct Store {
     held_from: Vec<u8>,
     /// Which of its files are in snapshots.
     uploaded: Uploaded,
+    scrub: Scrub,
 }
 
 impl Store {
@@ -82,9 +84,11 @@ impl Store {
         let db = Arc::new(db);
         let state = identify(&db)?;
         let (contacts, accounts) = memory.records();
+        let scrub = Scrub::new(is_there(&db, &keys::SCRUB)?, is_there(&db, &keys::END)?);
         Ok(Store {
-            outbox: Outbox::open(db.clone(), state)?,
+            outbox: Outbox::open(db.clone(), state, scrub.due())?,
             uploaded: Uploaded::load(db.path()),
+            scrub,
             contacts: Cache::new(contacts, has_none(&db, table::CONTACT)?),
             accounts: Cache::new(accounts, has_none(&db, table::ACCOUNT)?),
             rows: Overlay::default(),
@@ -121,6 +125,7 @@ impl Store {
             write(&mut batch, key, value);
         }
         batch.put(keys::POSITION, position);
+        self.scrub.mark(&mut batch, outputs.is_some_and(|outputs| !outputs.is_empty()));
         let mut options = WriteOptions::new();
         options.set_sync(durability == Durability::Synced);
         options.disable_wal(durability == Durability::Unlogged);
@@ -128,6 +133,15 @@ impl Store {
         self.contacts.settle();
         self.accounts.settle();
         self.rows.clear();
+        self.scrub.start(&self.db);
+        Ok(())
+    }
+
+    /// Waits until nothing is left in the files of what has been deleted for good.
+    pub fn finish_scrub(&mut self) -> Result<(), StoreError> {
+        if self.scrub.finish(&self.db) {
+            self.db.delete_opt(keys::SCRUB, &synced()).map_err(|error| self.failed(error))?;
+        }
         Ok(())
     }
 
@@ -308,6 +322,9 @@ impl State for Store {
     }
 
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        if key.first() == Some(&table::ERASED) {
+            self.scrub.want();
+        }
         self.rows.set(key, Some(value));
     }
 
@@ -394,6 +411,10 @@ fn write(batch: &mut WriteBatch, key: &[u8], value: Option<&[u8]>) {
 }
 
 /// Whether a table has no rows.
+fn is_there(db: &DB, key: &[u8]) -> Result<bool, StoreError> {
+    Ok(db.get_pinned(key).map_err(|error| StoreError::of(db.path(), error))?.is_some())
+}
+
 fn has_none(db: &DB, table: u8) -> Result<bool, StoreError> {
     let rows = range(db, &[table], &[table + 1], Direction::Forward);
     rows.status().map_err(|error| StoreError::of(db.path(), error))?;

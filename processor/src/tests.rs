@@ -5,6 +5,7 @@ mod cache;
 mod keys;
 mod outbox;
 mod outputs;
+mod scrub;
 mod snapshot;
 mod store;
 pub(crate) mod worker;

@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use touchline_core::erasure::ErasureKey;
 use touchline_core::record::Record;
 use touchline_core::step::{Step, StepError};
 use tracing::debug;
@@ -23,12 +24,14 @@ const BATCH_RECORDS: u64 = 50_000;
 const CLOCK_EVERY: u64 = 32;
 
 /// What can be chosen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// A batch is committed when this long has passed since the last one was.
     pub commit_interval: Duration,
     /// What is published; dead letters always are.
     pub publish: Topics,
+    /// What forgotten contacts are known by.
+    pub erasures: ErasureKey,
 }
 
 /// What one batch, or several, have done.
@@ -48,6 +51,10 @@ pub struct Progress {
     pub alerts: u64,
     /// Of them, lapses opened for contacts.
     pub opened: u64,
+    /// Contacts forgotten.
+    pub erased: u64,
+    /// Events of forgotten contacts, which were not taken.
+    pub suppressed: u64,
     /// Records published.
     pub published: u64,
     /// Of them, scores.
@@ -64,6 +71,8 @@ impl Progress {
         self.dead_letters += other.dead_letters;
         self.alerts += other.alerts;
         self.opened += other.opened;
+        self.erased += other.erased;
+        self.suppressed += other.suppressed;
         self.published += other.published;
         self.scores += other.scores;
     }
@@ -98,7 +107,7 @@ pub struct Worker<J> {
 impl<J: Journal> Worker<J> {
     /// A worker that goes on with `store` from where `journal` stands, which must be the store's position.
     pub fn new(journal: J, store: Store, settings: Settings) -> Result<Worker<J>, WorkerError<J::Error>> {
-        Ok(Worker { journal, partition: Partition::load(store, settings.publish)?, settings })
+        Ok(Worker { journal, partition: Partition::load(store, &settings)?, settings })
     }
 
     /// Works until the journal's end, or until `stop` is set: then the record at hand is finished and committed, and what

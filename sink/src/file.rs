@@ -12,6 +12,8 @@
 //! - One atomic write, synced, stores a batch's rows, its lane's cursor, and how long the appended files are by then.
 //!   Their lines were synced before; what a crash left behind the recorded length is cut off when the directory is
 //!   opened. The last sequence of the lane in them is recorded as well: a feed that repeats itself adds no line twice.
+//! - Alerts of a contact that is erased are overwritten where they stand, and the index is scrubbed when the sorted files
+//!   are written.
 //! - The sorted files are written from the rows alone, under another name, synced and renamed: readers see a whole
 //!   file, the former or the new. They are written when the sink is closed and, while following, now and then.
 //!
@@ -22,6 +24,7 @@ mod append;
 mod encode;
 mod error;
 mod index;
+mod scrub;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -112,14 +115,19 @@ impl FileSink {
         let rows = Rows::of(&batch.changes, place.next);
         // Recorded only once it is stored: what fails is done again from what was.
         let mut recorded = self.recorded.clone();
+        if !rows.notices.is_empty() {
+            // What stands in the file is before anything in the batch.
+            let [alerts, _] = &mut self.appended;
+            alerts.overwrite(recorded.lengths[0], |line| scrub::scrub(&rows.notices, line, 0))?;
+        }
         for ((file, length), lines) in self.appended.iter_mut().zip(&mut recorded.lengths).zip(&rows.lines) {
             *length = file.append(*length, lines)?;
         }
         let cursor = batch.next.clone().or(place.cursor);
         recorded.lanes.insert(lane.clone(), Place { cursor, next: rows.next });
-        self.index.store(&rows.latest, lane, &recorded)?;
+        self.index.store(&rows.latest, lane, &recorded, rows.is_erasing)?;
         self.recorded = recorded;
-        self.stale |= !rows.latest.is_empty();
+        self.stale |= !rows.latest.is_empty() || rows.is_erasing;
         self.rewrite_if_due()
     }
 
@@ -149,6 +157,7 @@ impl FileSink {
             self.write_sorted(name, table, header)?;
         }
         sync_dir(&self.config.dir)?;
+        self.index.scrub()?;
         self.stale = false;
         self.rewrite_at = Instant::now() + REWRITE_EVERY.max(start.elapsed() * REWRITE_SHARE);
         Ok(())

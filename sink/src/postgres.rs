@@ -130,7 +130,7 @@ impl PostgresSink {
         Ok(Start::At(cursor))
     }
 
-    async fn store(&mut self, lane: &Lane, rows: Rows<'_>, next: Option<&Cursor>) -> Result<(), PostgresError> {
+    async fn store(&mut self, lane: &Lane, rows: Vec<Rows<'_>>, next: Option<&Cursor>) -> Result<(), PostgresError> {
         let epoch = *self.epochs.get(lane).ok_or_else(|| PostgresError::Unclaimed(lane.clone()))?;
         let claim = Claim { sink: &self.name, lane, epoch };
         let connection = open(&mut self.connection, &self.address, &self.schema).await?;

@@ -1,17 +1,11 @@
 //! Brokers, topics, sources.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::error::KafkaResult;
 use rdkafka::metadata::Metadata;
-use tokio::runtime;
 
 use super::{Finding, unreadable};
-use crate::cluster::{self, Reader};
+use crate::cluster::{self, Reader, Settings};
 use crate::config::{Config, Snapshots, Source};
 use crate::kafka::{self, Wanted};
 use crate::report::counted;
@@ -22,9 +16,6 @@ const WHAT: &str = "kafka";
 const TIMESTAMPS: &str = "message.timestamp.type";
 /// A state is restored from the newest snapshot or, where that is damaged, from the one before.
 const SNAPSHOTS_KEPT: u32 = 2;
-
-/// Settings of a topic by name.
-type Settings = HashMap<String, String>;
 
 /// Looks at the cluster. Nothing is made.
 pub(super) fn probe(config: &Config) -> Vec<Finding> {
@@ -45,7 +36,9 @@ pub(super) fn probe(config: &Config) -> Vec<Finding> {
     };
     let protocol = client.get("security.protocol").unwrap_or("plaintext").to_lowercase();
     let wanted = kafka::wanted(config);
-    let settings = settings(&client, &wanted, &metadata);
+    let there: Vec<&str> =
+        wanted.iter().map(|topic| topic.name).filter(|name| partitions(&metadata, name).is_some()).collect();
+    let settings = cluster::settings(&client, &there);
     let mut findings = vec![Finding::ok(WHAT, greeting(&metadata, &config.kafka.bootstrap_servers, &protocol))];
     findings.extend(wanted.iter().map(|topic| judge(config, topic, &metadata, settings.get(topic.name))));
     findings.extend(config.sources.iter().flat_map(|source| look_at_source(source, &metadata)));
@@ -62,25 +55,6 @@ fn greeting(metadata: &Metadata, servers: &str, protocol: &str) -> String {
 fn partitions(metadata: &Metadata, name: &str) -> Option<usize> {
     let found = metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
     found.map(|topic| topic.partitions().len())
-}
-
-/// What the brokers tell of the topics that are there; less, where they do not let us see it.
-fn settings(client: &ClientConfig, wanted: &[Wanted<'_>], metadata: &Metadata) -> HashMap<String, Settings> {
-    let there: Vec<&str> =
-        wanted.iter().map(|topic| topic.name).filter(|name| partitions(metadata, name).is_some()).collect();
-    let asked: Vec<_> = there.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-    let options = AdminOptions::new().request_timeout(Some(cluster::WITHIN));
-    let admin: KafkaResult<AdminClient<DefaultClientContext>> = client.create();
-    let (Ok(admin), Ok(runtime)) = (admin, runtime::Builder::new_current_thread().build()) else {
-        return HashMap::new();
-    };
-    let described =
-        if asked.is_empty() { Ok(Vec::new()) } else { runtime.block_on(admin.describe_configs(&asked, &options)) };
-    let of = |resource: ConfigResource| -> Settings {
-        resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
-    };
-    let described = there.into_iter().zip(described.unwrap_or_default());
-    described.filter_map(|(name, settings)| Some((name.to_owned(), of(settings.ok()?)))).collect()
 }
 
 /// What is to be said of one of touchline's own topics.

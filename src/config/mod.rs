@@ -57,6 +57,8 @@ pub struct Config {
     pub snapshots: Option<Snapshots>,
     /// `[processor]`.
     pub processor: Processor,
+    /// `[erasure] key`.
+    pub erasure_key: Option<Secret>,
     /// `[http] listen`.
     pub listen: SocketAddr,
     /// `[[sink]]`, in the order of the file; names are unique.
@@ -245,6 +247,7 @@ impl Default for Config {
                 threads: 2,
                 publish: BTreeSet::from([Topic::Alerts, Topic::Scores, Topic::Facts]),
             },
+            erasure_key: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             sinks: Vec::new(),
         }

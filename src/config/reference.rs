@@ -206,6 +206,12 @@ fn state() -> Vec<Setting> {
             "[\"alerts\", \"scores\", \"facts\"]",
             "What is written; dead letters always are.",
         ),
+        unset(
+            "[erasure]",
+            "key",
+            "`\"env:NAME\"` or `\"file:PATH\"`",
+            "At least 16 random bytes, the same for all processes and for good. Erased contacts are known again by a hash made with it. Unset, whoever has the state can try names.",
+        ),
         is("[http]", "listen", "an IP address and port", "\"127.0.0.1:9464\"", "`/metrics`, `/livez` and `/readyz`."),
     ]
 }

@@ -85,9 +85,24 @@ pub(super) fn root(t: &mut Table<'_, '_>) -> Config {
     let state = t.table("state", state);
     let snapshots = t.table("snapshots", snapshots);
     let processor = t.table("processor", processor);
+    let erasure_key = t.table("erasure", |t| t.opt("key", reference));
     let sinks = sinks(t, &processor.publish);
     let listen = t.table("http", |t| t.or("listen", Config::default().listen, address));
-    Config { kafka, topics, sources, lapse, since, internal, score, state, snapshots, processor, listen, sinks }
+    Config {
+        kafka,
+        topics,
+        sources,
+        lapse,
+        since,
+        internal,
+        score,
+        state,
+        snapshots,
+        processor,
+        erasure_key,
+        listen,
+        sinks,
+    }
 }
 
 fn kafka(t: &mut Table<'_, '_>) -> Kafka {

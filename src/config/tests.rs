@@ -148,6 +148,7 @@ fn every_setting_arrives() {
             publish: BTreeSet::from([Topic::Facts]),
             threads: 7,
         },
+        erasure_key: Some(Secret::File(PathBuf::from("erasure.key"))),
         sinks: vec![
             Sink {
                 name: "lake".to_owned(),
@@ -221,6 +222,8 @@ fn every_setting_arrives() {
         commit_interval = "60s"
         publish = ["facts"]
         threads = 7
+        [erasure]
+        key = "file:erasure.key"
         [http]
         listen = "0.0.0.0:80"
         [snapshots]
@@ -330,7 +333,7 @@ fn unknown_keys_get_the_likely_one() {
         ("[[sources]]\nname = 'crm'", "1:3: sources: unknown key; did you mean `source`?"),
         (
             "months = 3",
-            "1:1: months: unknown key; known here: kafka, topics, source, lapse, alerts, internal, score, state, snapshots, processor, sink, http; [lapse] has a `months`",
+            "1:1: months: unknown key; known here: kafka, topics, source, lapse, alerts, internal, score, state, snapshots, processor, erasure, sink, http; [lapse] has a `months`",
         ),
         ("[alerts]\nwarn = '14d'", "2:1: alerts.warn: unknown key; known here: since; [lapse] has a `warn`"),
         (

@@ -38,7 +38,7 @@ const KEPT_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
 /// What could not be given back: where it came from, and why.
 #[derive(Default, Serialize)]
-pub(super) struct Failures {
+pub(crate) struct Failures {
     pub total: u64,
     listed: Vec<Failure>,
 }
@@ -50,6 +50,11 @@ struct Failure {
 }
 
 impl Failures {
+    /// Why the first of them failed.
+    pub fn why(&self) -> &str {
+        self.listed.first().map_or("nobody knows why", |failure| &failure.why)
+    }
+
     pub fn add(&mut self, from: String, why: String) {
         self.add_many(1, from, why);
     }

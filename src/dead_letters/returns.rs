@@ -40,7 +40,7 @@ const PRODUCER: [(&str, &str); 7] = [
 const REFUSED: [&str; 3] = ["delivery.timeout.ms", "request.required.acks", "transactional.id"];
 
 /// What is given back.
-pub(super) struct Returned<'a> {
+pub(crate) struct Returned<'a> {
     pub topic: &'a str,
     /// `None`: the key's.
     pub partition: Option<i32>,
@@ -51,13 +51,13 @@ pub(super) struct Returned<'a> {
 
 /// What has become of what was sent.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     pub acknowledged: u64,
     pub refused: Failures,
 }
 
 /// A producer.
-pub(super) struct Returns {
+pub(crate) struct Returns {
     producer: ThreadedProducer<Receipts>,
 }
 

@@ -13,6 +13,7 @@ mod corridor;
 mod crash;
 mod dead_letters;
 mod documented;
+mod erasure;
 mod faults;
 mod follow;
 mod generated;

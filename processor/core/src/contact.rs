@@ -15,7 +15,7 @@ use crate::profile::Profile;
 use crate::words;
 
 /// The form of a stored contact.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// One contact, or (with an empty name) what happened to an account itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +40,8 @@ pub struct Contact {
     pub standing: Standing,
     /// When its timer is filed.
     pub filed: Option<Timestamp>,
+    /// It was forgotten and has come back: nothing that occurred before this is taken.
+    pub since: Option<Timestamp>,
     /// The newest entries, ascending.
     pub(crate) recent: Entries,
     /// Where the newest entries begin, as an [`crate::keys::entry`]; `None` while there are no pages.
@@ -144,6 +146,7 @@ impl Contact {
         self.profile.encode(out);
         out.push(self.standing as u8);
         put_time_option(out, self.filed);
+        put_time_option(out, self.since);
         put_bytes(out, self.floor.as_deref().unwrap_or_default());
         self.recent.encode(out);
     }
@@ -165,6 +168,7 @@ impl Contact {
             profile: Profile::decode(&mut reader)?,
             standing: read_standing(&mut reader)?,
             filed: reader.time_option()?,
+            since: reader.time_option()?,
             ..Contact::default()
         };
         let floor = reader.bytes()?;

@@ -30,6 +30,10 @@ pub mod table {
     pub const ACCOUNT_TIMER: u8 = b'u';
     /// The state machine's own record.
     pub const MACHINE: u8 = b'm';
+    /// [`super::erased`] → when a contact was forgotten.
+    pub const ERASED: u8 = b'e';
+    /// [`super::voided`] → nothing: a void names this contact, or has.
+    pub const VOIDED: u8 = b'v';
     /// First of the bytes that belong to the store around the state machine (position, outbox, held events).
     pub const STORE: u8 = 0x80;
 }
@@ -185,6 +189,25 @@ pub fn revision(account: &str, source: &str, id: &str) -> Vec<u8> {
     push_text(&mut key, source);
     push_text(&mut key, id);
     key
+}
+
+/// A record with a revision that was voided by an event of this contact.
+pub fn voided(contact_key: &[u8], source: &str, id: &str) -> Vec<u8> {
+    let mut key = of_contact(table::VOIDED, contact_key);
+    push_text(&mut key, source);
+    push_text(&mut key, id);
+    key
+}
+
+/// (source, id) of a [`voided`] record of this contact.
+pub fn read_voided<'a>(key: &'a [u8], contact_key: &[u8]) -> Result<(Cow<'a, str>, Cow<'a, str>), Corrupt> {
+    let (source, rest) = read_text(key.get(contact_key.len()..).unwrap_or_default())?;
+    Ok((source, read_text(rest)?.0))
+}
+
+/// A contact that was forgotten, by the name that [`crate::erasure::ErasureKey`] gives it.
+pub fn erased(name: &str) -> Vec<u8> {
+    [&[table::ERASED], name.as_bytes()].concat()
 }
 
 /// One contact at one occasion.

@@ -399,6 +399,16 @@ impl Watch {
         }
     }
 
+    /// Ends whatever stands as true: nobody is to be told of this contact or account any more.
+    pub fn close(&mut self, clock: &Clock, news: &mut Vec<News>) {
+        for place in 0..self.ledger.len() {
+            let Told { rule, last, change, .. } = self.ledger[place];
+            if change.is_open() {
+                self.tell(rule, last, Change::Closed, None, clock, news);
+            }
+        }
+    }
+
     /// Forgets what is to be settled, because [`Watch::changed`] is called again before the record is finished.
     pub fn put_off(&mut self) {
         self.unsettled = Unsettled::None;

@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 use crate::account::{Account, account_score};
 use crate::contact::Contact;
 use crate::decay::{Decay, score};
+use crate::erasure::Erased;
 use crate::event::{
     Event, Field, json_member, json_string, json_time, member, plain, plain_member, string_member, time_member,
 };
@@ -46,13 +47,7 @@ impl Who<'_> {
         }
         put_moment(&mut name, last);
         name.push(0);
-        let mut id = String::with_capacity(ID_DIGITS);
-        for byte in Sha256::digest(&name).iter().take(ID_DIGITS / 2) {
-            for digit in [byte >> 4, byte & 15] {
-                id.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-            }
-        }
-        id
+        id_of(&Sha256::digest(&name))
     }
 
     /// Appends the key of a score.
@@ -71,6 +66,17 @@ impl Who<'_> {
             contact => string_member(out, "contact", contact),
         }
     }
+}
+
+/// An id made of a hash.
+pub(crate) fn id_of(hash: &[u8]) -> String {
+    let mut id = String::with_capacity(ID_DIGITS);
+    for byte in hash.iter().take(ID_DIGITS / 2) {
+        for digit in [byte >> 4, byte & 15] {
+            id.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+    }
+    id
 }
 
 /// The key of an event's fact: its identity. Parts stand with `|` between them.
@@ -269,6 +275,31 @@ pub(crate) fn write_episode(who: Who<'_>, id: &str, episode: &Episode, version: 
     time_member(out, "lapsed_at", episode.lapsed_at);
     member(out, "recovered_at");
     json_time(out, episode.recovered_at);
+    plain_member(out, "version", version);
+    out.push(b'}');
+}
+
+/// Appends the notice that a contact is to be forgotten, for whoever has alerts: the last that is said of it by name.
+pub(crate) fn write_notice(who: Who<'_>, id: &str, erased: &Erased, tick: Option<Timestamp>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    string_member(out, "id", id);
+    string_member(out, "rule", "contact");
+    string_member(out, "change", "erased");
+    plain_member(out, "sequence", erased.sequence);
+    who.members(out);
+    time_member(out, "erased_at", erased.at);
+    member(out, "tick");
+    json_time(out, tick);
+    out.push(b'}');
+}
+
+/// Appends the fact that somebody was forgotten, which does not say who.
+pub(crate) fn write_receipt(id: &str, erased: &Erased, facts: u64, version: u64, out: &mut Vec<u8>) {
+    out.push(b'{');
+    string_member(out, "id", id);
+    string_member(out, "fact", "erasure");
+    time_member(out, "erased_at", erased.at);
+    plain_member(out, "facts", facts);
     plain_member(out, "version", version);
     out.push(b'}');
 }

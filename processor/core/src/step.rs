@@ -7,6 +7,7 @@
 
 mod admit;
 mod counted;
+mod erase;
 mod news;
 mod rebuild;
 mod rows;
@@ -16,6 +17,7 @@ mod visit;
 use jiff::Timestamp;
 
 use crate::codec::{Corrupt, Reader, put_bytes, put_time_option, put_uint};
+use crate::erasure::{ErasureKey, Erasures, OtherErasureKey};
 use crate::keys;
 use crate::output::Outputs;
 use crate::record::Record;
@@ -25,7 +27,7 @@ pub use crate::timeline::{Result, StepError};
 use visit::Work;
 
 /// The form of the machine's stored record.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Whether a record is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,10 @@ pub struct Counts {
     pub events: u64,
     /// Events that were known already, or of an older revision.
     pub duplicates: u64,
+    /// Events of contacts who have been forgotten.
+    pub suppressed: u64,
+    /// Contacts forgotten.
+    pub erased: u64,
     /// Alert changes published.
     pub alerts: u64,
     /// Of them, lapses opened for contacts.
@@ -61,6 +67,8 @@ pub struct Machine {
     /// What was due before this was made due by a rules record.
     backlog_before: Option<Timestamp>,
     work: Option<Work>,
+    /// What forgotten contacts are known by.
+    erasures: Erasures,
     /// No timer is filed before this; `None` while it is not known.
     next_timer: Option<Timestamp>,
     counts: Counts,
@@ -82,6 +90,16 @@ impl Machine {
             Some(value) => Ok(Machine::decode(&value)?),
             None => Ok(Machine::default()),
         }
+    }
+
+    /// Knows forgotten contacts by this key from here on; it must be the one that they were forgotten with.
+    pub fn set_erasure_key(&mut self, key: ErasureKey) -> std::result::Result<(), OtherErasureKey> {
+        self.erasures.set_key(key)
+    }
+
+    /// Contacts that have been forgotten, those who have come back among them.
+    pub fn erased(&self) -> u64 {
+        self.erasures.count()
     }
 
     /// The last tick.
@@ -156,6 +174,7 @@ impl Machine {
         if let Some(work) = &self.work {
             work.encode(&mut out);
         }
+        self.erasures.encode(&mut out);
         out
     }
 
@@ -171,6 +190,7 @@ impl Machine {
             rules: read_rules(&mut reader)?,
             revision: reader.uint()?,
             work: if reader.byte()? == 0 { None } else { Some(Work::decode(&mut reader)?) },
+            erasures: Erasures::decode(&mut reader)?,
             ..Machine::default()
         })
     }

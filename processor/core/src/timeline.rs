@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use crate::codec::Corrupt;
 use crate::contact::Contact;
 use crate::entry::{Entries, Entry};
+use crate::erasure::OtherErasureKey;
 use crate::event::Event;
 use crate::keys;
 use crate::state::State;
@@ -30,6 +31,9 @@ pub enum StepError<E> {
     /// The state was read and makes no sense.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
+    /// Contacts have been forgotten with another key.
+    #[error(transparent)]
+    ErasureKey(#[from] OtherErasureKey),
 }
 
 /// The result of anything that reads the state.

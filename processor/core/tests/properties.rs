@@ -4,7 +4,7 @@ mod model;
 mod sut;
 
 use model::compare::{alerts_difference, numbered, truth_difference};
-use model::logs::{Log, logs, permute, reordered};
+use model::logs::{Log, forgetful, logs, permute, reordered};
 use model::naive;
 use proptest::prelude::*;
 
@@ -54,6 +54,17 @@ proptest! {
         prop_assert_eq!(&expected.rejected, &found.rejected, "{}", numbered(&log.lines));
         let difference = truth_difference(&expected, &found).or_else(|| alerts_difference(&expected.alerts, &found.alerts));
         prop_assert_eq!(difference, None, "\n{}", numbered(&log.lines));
+    }
+
+    #[test]
+    fn who_is_forgotten_stays_forgotten(log in forgetful()) {
+        let (expected, found) = (naive::run(&log.lines), sut::run(&log.lines, sut::Commits::Stored));
+        let difference = truth_difference(&expected, &found).or_else(|| alerts_difference(&expected.alerts, &found.alerts));
+        prop_assert_eq!(difference, None, "\n{}", numbered(&log.lines));
+        prop_assert_eq!(&expected.erased, &found.erased, "{}", numbered(&log.lines));
+        let doubled: Vec<_> = log.lines.iter().flat_map(|line| [line.clone(), line.clone()]).collect();
+        let twice = sut::run(&doubled, sut::Commits::Each);
+        prop_assert_eq!(truth_difference(&found, &twice), None, "\n{}", numbered(&log.lines));
     }
 
     #[test]

@@ -136,7 +136,7 @@ pub(super) fn open(config: &Config, wanted: &Wanted, log: &Log) -> Result<Option
     let was_clean = store.reopen()?;
     let is_new = stand.is_none();
     let stand = start(config, wanted.partition, &path, log, stand, was_clean)?;
-    let mut partition = Partition::load(store, config.settings.publish)
+    let mut partition = Partition::load(store, &config.settings)
         .map_err(|source| ProcessError::Step { partition: wanted.partition, source })?;
     partition.machine.set_generation(stand.generation);
     let mut active = Active::new(wanted.partition, partition, stand);

@@ -23,6 +23,7 @@ use rdkafka::message::OwnedMessage;
 use rocksdb::DB;
 use rocksdb::checkpoint::Checkpoint;
 use tempfile::TempDir;
+use touchline_core::erasure::ErasureKey;
 use touchline_core::keys::table;
 use touchline_core::output::Topic;
 use touchline_harness::Dice;
@@ -142,7 +143,8 @@ impl Process {
     }
 }
 
-const SETTINGS: Settings = Settings { commit_interval: Duration::from_millis(100), publish: Topics::ALL };
+const SETTINGS: Settings =
+    Settings { commit_interval: Duration::from_millis(100), publish: Topics::ALL, erasures: ErasureKey::NONE };
 
 /// Whatever is being flushed is flushed: chance decides nothing here.
 fn settle(db: &DB) {
@@ -193,7 +195,7 @@ fn undisturbed(home: &Path, logs: &[BTreeMap<i64, Vec<u8>>]) -> (Published, Vec<
             position: Position::default(),
         };
         let store = Store::open(&dir, &memory()).unwrap();
-        let mut active = Active::new(number, Partition::load(store, Topics::ALL).unwrap(), stand);
+        let mut active = Active::new(number, Partition::load(store, &SETTINGS).unwrap(), stand);
         for (offset, payload) in records {
             let message = message(number, *offset, payload);
             active.take(&[message], OwnedMessage::clone).unwrap();

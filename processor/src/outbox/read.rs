@@ -93,6 +93,11 @@ impl Outbox {
         cursor.map_or(Ok(self.floor()), |bytes| Ok(self.decode(bytes)?.log))
     }
 
+    /// Whether a sink with this cursor has all that it needs of the rows themselves.
+    pub fn has_copied(&self, cursor: Option<&[u8]>) -> bool {
+        cursor.is_some_and(|bytes| self.decode(bytes).is_ok_and(|cursor| cursor.copy.is_none()))
+    }
+
     fn decode(&self, bytes: &[u8]) -> Result<Cursor, CursorError> {
         let cursor = Cursor::decode(bytes, self.inner.state)?;
         if cursor.log <= self.end() { Ok(cursor) } else { Err(CursorError::Ahead) }

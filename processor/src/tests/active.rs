@@ -11,9 +11,8 @@ use tempfile::TempDir;
 use touchline_core::keys::table;
 use touchline_core::output::Topic;
 
-use super::worker::log;
+use super::worker::{SETTINGS, log};
 use super::{open, rows};
-use crate::Topics;
 use crate::kafka::active::Active;
 use crate::kafka::position::{Committed, Position, Stand};
 use crate::partition::Partition;
@@ -55,7 +54,7 @@ fn start(dir: &Path, committed: Option<Position>) -> Active {
     let store = open(dir);
     let new = Stand { topic: "events".to_owned(), partitions: 1, generation: 0, position: Position::default() };
     let stand = store.position().unwrap().map_or(new, |bytes| Stand::decode(&bytes).unwrap());
-    let mut active = Active::new(0, Partition::load(store, Topics::ALL).unwrap(), stand);
+    let mut active = Active::new(0, Partition::load(store, &SETTINGS).unwrap(), stand);
     active.publish_from(committed.map(|position| Committed { position, generation: 0 }));
     active
 }

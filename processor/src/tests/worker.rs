@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use tempfile::TempDir;
+use touchline_core::erasure::ErasureKey;
 use touchline_core::keys::{self as core_keys, table};
 use touchline_core::output::Topic;
 use touchline_core::record::{Record, tick_record};
@@ -92,6 +93,14 @@ pub(super) fn engagement(number: usize, account: u8, contact: u16, day: i64) -> 
     )
 }
 
+/// The contact is to be forgotten, or is somebody again.
+fn deletion(account: u8, contact: u16, day: i64, is_deleted: bool) -> String {
+    format!(
+        r#"{{"kind":"profile","id":"deletion","source":"crm","occurred_at":"{}","account":"a{account}","contact":"c{contact}","deleted":{is_deleted}}}"#,
+        at(day)
+    )
+}
+
 pub(super) fn tick(day: i64) -> String {
     String::from_utf8(tick_record(at(day), None)).unwrap()
 }
@@ -117,6 +126,8 @@ pub(crate) fn log(is_crowded: impl Strategy<Value = bool>) -> impl Strategy<Valu
                 1 => String::new(),
                 2 => rules(u32::from(contact) + 1),
                 3..12 => tick(day),
+                12 => deletion(account, contact, day - late, true),
+                13 => deletion(account, contact, day, false),
                 _ => engagement(number, account, contact, day - late),
             }
         };
@@ -127,7 +138,8 @@ pub(crate) fn log(is_crowded: impl Strategy<Value = bool>) -> impl Strategy<Valu
 }
 
 /// A batch at every look at the clock.
-const SETTINGS: Settings = Settings { commit_interval: Duration::ZERO, publish: Topics::ALL };
+pub const SETTINGS: Settings =
+    Settings { commit_interval: Duration::ZERO, publish: Topics::ALL, erasures: ErasureKey::NONE };
 
 pub(super) fn run(dir: &Path, lines: &Arc<Vec<String>>, until: Timestamp) -> Result<Progress, WorkerError<StoreError>> {
     let store = open(dir);
@@ -215,7 +227,10 @@ proptest! {
     #[test]
     fn held_events_are_applied_once_their_time_has_come(lines in log(any::<bool>()), until in 0..1_200i64) {
         let (clean, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-        let is_event = |line: &str| matches!(Record::parse(line.as_bytes(), &TimeZone::UTC), Ok(Record::Event(_)));
+        // What is erased depends on when it came.
+        let is_event = |line: &str| {
+            matches!(Record::parse(line.as_bytes(), &TimeZone::UTC), Ok(Record::Event(_))) && !line.contains("deleted")
+        };
         let events: Arc<Vec<_>> = Arc::new(lines.iter().filter(|line| is_event(line)).cloned().collect());
         let first = run(dir.path(), &events, at(until)).unwrap();
         let second = run(dir.path(), &events, Timestamp::MAX).unwrap();

@@ -5,16 +5,21 @@ use std::collections::BTreeMap;
 
 use memchr::memmem;
 use serde::Deserialize;
+use touchline_core::notice::{Notice, Notices};
 use touchline_core::output::Topic;
 
 use super::APPENDED;
 use super::index::Table;
+use super::scrub::{receipt, scrub};
 use crate::sink::Change;
 
 /// The value of `fact` that makes a row of `lapses.csv`.
 const LAPSE_EPISODE: &str = "lapse_episode";
 /// The bytes that a fact with it cannot be without: most facts need not be parsed to see that they have none.
 const LAPSE_EPISODE_QUOTED: &[u8] = b"\"lapse_episode\"";
+
+/// What only the fact of an erasure has, or one that looks like it.
+const ERASURE_QUOTED: &[u8] = b"\"fact\":\"erasure\"";
 
 /// The latest value of every key that a batch changes; `None` removes it.
 pub type Latest<'a> = BTreeMap<(Table, &'a [u8]), Option<&'a [u8]>>;
@@ -27,6 +32,10 @@ pub struct Rows<'a> {
     pub next: [u64; APPENDED.len()],
     /// Rows of the files that hold the latest.
     pub latest: Latest<'a>,
+    /// Contacts that what stands in the files already is to lose.
+    pub notices: Notices,
+    /// Something of an erased contact may be among the rows that are deleted.
+    pub is_erasing: bool,
 }
 
 impl<'a> Rows<'a> {
@@ -34,28 +43,59 @@ impl<'a> Rows<'a> {
     pub fn of(changes: &'a [Change], next: [u64; APPENDED.len()]) -> Rows<'a> {
         let [mut next_alert, mut next_dead_letter] = next;
         let (mut alerts, mut dead_letters, mut latest) = (Vec::new(), Vec::new(), Latest::new());
-        for change in changes {
+        let (mut notices, mut is_erasing) = (Notices::default(), false);
+        for (place, change) in (1..).zip(changes) {
             let (key, value) = (change.key.as_slice(), change.value.as_deref());
+            is_erasing |= is_of_erasure(change);
             match change.topic {
-                Topic::Alerts => append(&mut alerts, &mut next_alert, change),
-                Topic::DeadLetters => append(&mut dead_letters, &mut next_dead_letter, change),
+                Topic::Alerts => {
+                    let notice = value.and_then(Notice::of).filter(|_| change.sequence >= next_alert);
+                    if let Some(notice) = &notice {
+                        notices.add(notice, place);
+                        is_erasing = true;
+                    }
+                    let line = notice.as_ref().map(receipt).map(Cow::Owned).or(value.map(Cow::Borrowed));
+                    alerts.extend(append(&mut next_alert, change, line).map(|line| (place, line)));
+                }
+                Topic::DeadLetters => {
+                    let line = append(&mut next_dead_letter, change, value.map(Cow::Borrowed));
+                    line.into_iter().for_each(|line| push_line(&mut dead_letters, &line));
+                }
                 Topic::Scores => drop(latest.insert((Table::Scores, key), value)),
                 Topic::Facts => drop(latest.insert((Table::Facts, key), value)),
             }
         }
-        Rows { lines: [alerts, dead_letters], next: [next_alert, next_dead_letter], latest }
+        let mut lines = Vec::new();
+        for (place, mut line) in alerts {
+            if !notices.is_empty() {
+                scrub(&notices, line.to_mut(), place);
+            }
+            push_line(&mut lines, &line);
+        }
+        Rows { lines: [lines, dead_letters], next: [next_alert, next_dead_letter], latest, notices, is_erasing }
     }
 }
 
-/// Adds the change's line, unless the feed repeats what is there already.
-fn append(lines: &mut Vec<u8>, next: &mut u64, change: &Change) {
+/// The change's line, unless the feed repeats what is there already.
+fn append<'a>(next: &mut u64, change: &Change, line: Option<Cow<'a, [u8]>>) -> Option<Cow<'a, [u8]>> {
     if change.sequence < *next {
-        return;
+        return None;
     }
     *next = change.sequence.saturating_add(1);
-    if let Some(value) = &change.value {
-        lines.extend_from_slice(value);
-        lines.push(b'\n');
+    line
+}
+
+fn push_line(lines: &mut Vec<u8>, line: &[u8]) {
+    lines.extend_from_slice(line);
+    lines.push(b'\n');
+}
+
+/// Whether the rows of an erased contact may go with this change: it can be the only sign of it that this sink sees.
+fn is_of_erasure(change: &Change) -> bool {
+    match (change.topic, &change.value) {
+        (Topic::Scores, None) => true,
+        (Topic::Facts, Some(fact)) => memmem::find(fact, ERASURE_QUOTED).is_some(),
+        _ => false,
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBPinnableSlice, LogLevel, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType,
+    DBPinnableSlice, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use touchline_core::codec::{Corrupt, Reader, put_bytes, put_uint};
 
@@ -34,6 +34,8 @@ const VERSION: u8 = 2;
 const VERSION_OF_ONE_LANE: u8 = 1;
 /// The key of [`Recorded`], its lanes apart.
 const RECORDED: &[u8] = b"r";
+/// Rows of an erased contact have been deleted, and are still in files of the database.
+const SCRUB: &[u8] = b"x";
 /// In front of a lane's name → [`Place`].
 const LANE: u8 = b'l';
 
@@ -162,7 +164,13 @@ impl Index {
     }
 
     /// Stores rows of a lane, and how far it has come, as one.
-    pub fn store(&mut self, latest: &Latest<'_>, lane: &Lane, recorded: &Recorded) -> Result<(), FileError> {
+    pub fn store(
+        &mut self,
+        latest: &Latest<'_>,
+        lane: &Lane,
+        recorded: &Recorded,
+        is_erasing: bool,
+    ) -> Result<(), FileError> {
         let mut batch = WriteBatch::default();
         for (&(table, key), &value) in latest {
             let row = row_key(table, key);
@@ -175,6 +183,9 @@ impl Index {
             }
         }
         put_recorded(&mut batch, recorded, recorded.lanes.get_key_value(lane));
+        if is_erasing {
+            batch.put(SCRUB, []);
+        }
         self.write(batch)
     }
 
@@ -194,6 +205,19 @@ impl Index {
             }
         }
         Ok(())
+    }
+
+    /// Writes all files of the database anew if rows of an erased contact have been deleted: until then they hold them.
+    pub fn scrub(&self) -> Result<(), FileError> {
+        if self.get(SCRUB)?.is_none() {
+            return Ok(());
+        }
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.compact_range_opt::<&[u8], &[u8]>(None, None, &options);
+        let mut batch = WriteBatch::default();
+        batch.delete(SCRUB);
+        self.write(batch)
     }
 
     /// Removes all rows and starts over.
@@ -268,5 +292,7 @@ fn options() -> Options {
     options.set_max_open_files(OPEN_FILES);
     options.set_keep_log_file_num(LOG_FILES);
     options.set_log_level(LogLevel::Warn);
+    // It names the first and the last key of each file, also of files that are gone; so as little as can be is kept of it.
+    options.set_max_manifest_file_size(1);
     options
 }

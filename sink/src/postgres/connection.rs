@@ -6,12 +6,13 @@ use tokio::task::AbortHandle;
 use tokio::time;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement, Transaction};
+use touchline_core::notice::Notice;
 use tracing::{info, warn};
 
 use super::address::Address;
 use super::error::{Cause, PostgresError};
 use super::migrate;
-use super::rows::{Rows, Values};
+use super::rows::{Rows, TableRows, Values};
 use super::schema::Schema;
 use super::table::TABLES;
 use crate::sink::{Cursor, Lane};
@@ -39,11 +40,17 @@ const FENCE: &str = "update cursors set cursor = coalesce($4, cursor), stored_at
 /// Finds nothing in another epoch. Waits until a transaction of which nobody knows the end has ended.
 const CHECK: &str = "select cursor from cursors where sink = $1 and lane = $2 and epoch = $3 for update";
 
+/// Forgets the alerts of contacts, and writes down that it has.
+const ERASE: &str = "select erase_alerts(account, contact, id, sequence, erased_at::timestamptz) \
+                     from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[]) \
+                     as given (account, contact, id, sequence, erased_at)";
+
 /// A session.
 pub struct Connection {
     client: Client,
     socket: AbortHandle,
     fence: Statement,
+    erase: Statement,
     /// Those of each table, in the order of [`TABLES`].
     tables: Vec<TableStatements>,
 }
@@ -92,13 +99,14 @@ impl Connection {
         }
         let refused = PostgresError::statement("prepare statements");
         let fence = client.prepare(FENCE).await.map_err(&refused)?;
+        let erase = client.prepare(ERASE).await.map_err(&refused)?;
         let mut tables = Vec::with_capacity(TABLES.len());
         for table in TABLES {
             let delete = client.prepare(&table.delete()).await.map_err(&refused)?;
             let upsert = client.prepare(&table.upsert()).await.map_err(&refused)?;
             tables.push(TableStatements { delete, upsert });
         }
-        Ok(Connection { client, socket, fence, tables })
+        Ok(Connection { client, socket, fence, erase, tables })
     }
 
     /// Whether it has ended.
@@ -144,7 +152,7 @@ impl Connection {
     pub async fn write(
         &mut self,
         claim: Claim<'_>,
-        rows: Rows<'_>,
+        parts: Vec<Rows<'_>>,
         next: Option<&Cursor>,
     ) -> Result<Transaction<'_>, PostgresError> {
         let refused = PostgresError::statement("store a batch");
@@ -154,17 +162,34 @@ impl Connection {
         if transaction.execute(&self.fence, &held).await.map_err(&refused)? == 0 {
             return Err(PostgresError::Lost(claim.lane.clone()));
         }
-        for (rows, statements) in rows.into_tables().iter().zip(&self.tables) {
-            if !rows.deleted.is_empty() {
-                transaction.execute(&statements.delete, &[&rows.deleted]).await.map_err(&refused)?;
+        for mut rows in parts {
+            for (rows, statements) in rows.take_tables().iter().zip(&self.tables) {
+                statements.write(&transaction, rows).await.map_err(&refused)?;
             }
-            if !rows.written.is_empty() {
-                let columns = columns(&rows.written);
-                let columns: Vec<_> = columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
-                transaction.execute(&statements.upsert, &columns).await.map_err(&refused)?;
+            if !rows.erased().is_empty() {
+                let given = |value: fn(&Notice<'_>) -> String| rows.erased().iter().map(value).collect::<Vec<_>>();
+                let (accounts, contacts) = (given(|it| it.account.to_string()), given(|it| it.contact.to_string()));
+                let (ids, times) = (given(|it| it.id.to_string()), given(|it| it.erased_at.to_string()));
+                let sequences: Vec<i64> = rows.erased().iter().map(|notice| notice.sequence).collect();
+                let given: [&(dyn ToSql + Sync); 5] = [&accounts, &contacts, &ids, &sequences, &times];
+                transaction.execute(&self.erase, &given).await.map_err(&refused)?;
             }
         }
         Ok(transaction)
+    }
+}
+
+impl TableStatements {
+    async fn write(&self, transaction: &Transaction<'_>, rows: &TableRows<'_>) -> Result<(), tokio_postgres::Error> {
+        if !rows.deleted.is_empty() {
+            transaction.execute(&self.delete, &[&rows.deleted]).await?;
+        }
+        if !rows.written.is_empty() {
+            let columns = columns(&rows.written);
+            let columns: Vec<_> = columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
+            transaction.execute(&self.upsert, &columns).await?;
+        }
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ macro_rules! migrations {
     };
 }
 
-static MIGRATIONS: &[Migration] = migrations!["0001_tables", "0002_views"];
+static MIGRATIONS: &[Migration] = migrations!["0001_tables", "0002_views", "0003_erasures"];
 
 const CREATE_MIGRATIONS: &str = "create table if not exists migrations (version integer primary key, \
                                  name text not null, checksum text not null, applied_at timestamptz not null, \
@@ -124,9 +124,10 @@ mod tests {
     #[test]
     fn what_has_been_released_never_changes() {
         let checksums = MIGRATIONS.iter().map(|migration| (migration.name, migration.checksum()));
-        let released: [(&str, &str); 2] = [
+        let released: [(&str, &str); 3] = [
             ("0001_tables", "afebf793d1c91fbf5533c983ce1488572717ed27e00806b765259474bf1c8b2d"),
             ("0002_views", "dd3745e1716e543ee4d198d1d19b7f11a66ce96679c97ad690e4713d5a459be0"),
+            ("0003_erasures", "cf48f687893f8680a7eeee8931b774d34b8a0c5b4582c82905d56a60393453e6"),
         ];
         for ((name, checksum), released) in checksums.zip(released) {
             assert_eq!((name, &*checksum), released, "a migration that others have applied; add another instead");
@@ -150,10 +151,10 @@ mod tests {
             (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
             (missing, expected) => panic!("{:?} instead of {expected:?}", missing.map(|missing| missing.len())),
         };
-        check(&[], Ok(&[1, 2]));
-        check(&[ours(1)], Ok(&[2]));
-        check(&[ours(1), ours(2)], Ok(&[]));
+        check(&[], Ok(&[1, 2, 3]));
+        check(&[ours(1)], Ok(&[2, 3]));
+        check(&[ours(1), ours(2), ours(3)], Ok(&[]));
         check(&[ours(1), other(2)], Err("migration 2 is not this one's"));
-        check(&[ours(1), ours(2), other(3)], Err("version 3 by a newer touchline (touchline 9.9.9)"));
+        check(&[ours(1), ours(2), ours(3), other(4)], Err("version 4 by a newer touchline (touchline 9.9.9)"));
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use memchr::memmem;
 use serde_json::value::RawValue;
 use touchline_core::event::{Field, Kind as EventKind};
+use touchline_core::notice::{Left, Notice, Notices};
 use touchline_core::output::Topic;
 
 use super::members::{Members, text};
@@ -41,6 +42,10 @@ pub struct Rows<'a> {
     alert_changes: BTreeMap<(&'a str, i64), Values<'a>>,
     scores: BTreeMap<&'a str, Standing<'a>>,
     facts: BTreeMap<&'a str, Standing<'a>>,
+    /// Contacts to be forgotten once all of that is written.
+    erased: Vec<Notice<'a>>,
+    /// The same, to be asked.
+    notices: Notices,
 }
 
 /// What the changes of one key come to.
@@ -65,15 +70,37 @@ impl<'a> Standing<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// The rows of these changes; or those that can never be rows.
-    pub fn of(changes: &'a [Change]) -> Result<Rows<'a>, Vec<Rejected>> {
-        let (mut rows, mut rejected) = (Rows::default(), Vec::new());
+    /// The rows of these changes, to be written one after the other: what is said of a contact behind its erasure is not
+    /// erased. Or those that can never be rows.
+    pub fn of(changes: &'a [Change]) -> Result<Vec<Rows<'a>>, Vec<Rejected>> {
+        let (mut parts, mut rejected) = (vec![Rows::default()], Vec::new());
         for (position, change) in changes.iter().enumerate() {
-            if let Err(reason) = rows.add(change) {
-                rejected.push(Rejected { position, reason });
+            let alert = change.value.as_deref().filter(|_| change.topic == Topic::Alerts);
+            let is_of_erased = |part: &Rows<'_>| {
+                alert.is_some_and(|alert| !part.erased.is_empty() && part.notices.left(alert, 0) != Left::All)
+            };
+            if parts.last().is_none_or(is_of_erased) {
+                parts.push(Rows::default());
+            }
+            let Some(part) = parts.last_mut() else { continue };
+            match alert.and_then(Notice::of) {
+                Some(notice) => {
+                    part.notices.add(&notice, 1);
+                    part.erased.push(notice);
+                }
+                None => {
+                    if let Err(reason) = part.add(change) {
+                        rejected.push(Rejected { position, reason });
+                    }
+                }
             }
         }
-        if rejected.is_empty() { Ok(rows) } else { Err(rejected) }
+        if rejected.is_empty() { Ok(parts) } else { Err(rejected) }
+    }
+
+    /// Whom to forget, once the tables are written.
+    pub fn erased(&self) -> &[Notice<'a>] {
+        &self.erased
     }
 
     fn add(&mut self, change: &'a Change) -> Result<(), String> {
@@ -111,11 +138,13 @@ impl<'a> Rows<'a> {
     }
 
     /// What is done to each table, in the order of [`super::table::TABLES`].
-    pub fn into_tables(self) -> [TableRows<'a>; 4] {
+    pub fn take_tables(&mut self) -> [TableRows<'a>; 4] {
         let alerts_deleted =
             self.alerts.iter().filter(|(_, standing)| standing.is_deleted).map(|(id, _)| *id).collect();
-        let changes = TableRows { deleted: alerts_deleted, written: self.alert_changes.into_values().collect() };
-        let [alerts, facts, scores] = [self.alerts, self.facts, self.scores].map(|rows| {
+        let written = std::mem::take(&mut self.alert_changes).into_values().collect();
+        let changes = TableRows { deleted: alerts_deleted, written };
+        let [alerts, facts, scores] = [&mut self.alerts, &mut self.facts, &mut self.scores].map(|rows| {
+            let rows = std::mem::take(rows);
             let mut table = TableRows::default();
             for (key, standing) in rows {
                 table.deleted.extend(standing.is_deleted.then_some(key));

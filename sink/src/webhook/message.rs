@@ -7,6 +7,7 @@
 //! | change | `type` | `timestamp` | `data` |
 //! |---|---|---|---|
 //! | an alert | `<rule>.<change>`, as `lapse.opened` | its tick | the alert |
+//! | a contact's erasure | `contact.erased` | the last tick; absent before the first | whom to forget: `account`, `contact` |
 //! | many alerts of a backlog | `alert.digest` | their tick | see [`mod@super::digest`] |
 //! | a score, a fact | `score.updated`, `fact.updated` | `as_of`, `occurred_at`, `lapsed_at`; absent without one | the record |
 //! | its tombstone | `score.removed`, `fact.removed` | absent | `{"key":…}` |

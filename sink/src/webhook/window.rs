@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - Messages of one key are sent one at a time, in the lane's order. Others pass one that waits to be tried again.
+//! - The notice that a contact has been erased comes behind every alert that names it.
 //! - Every change taken in is settled once: accepted by the receiver, or rejected when its schedule is over.
 //! - What is told of a lane never goes past a pending change, so a crash repeats at most [`WINDOW_CHANGES`] and a batch.
 //! - A message has had its schedule's attempts, over its schedule's time, before it is rejected. Attempts beyond the
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::time::Instant;
+use touchline_core::notice::{Left, Notice, Notices};
 use touchline_core::output::Topic;
 
 use super::digest::{self, RunKey};
@@ -164,7 +166,8 @@ impl Window {
                 if topic == Topic::Alerts {
                     self.close_run(lane, now);
                 }
-                self.enqueue(lane, vec![member], envelope, now);
+                let overtaken = self.overtaken(lane, &member.change);
+                self.enqueue(lane, vec![member], envelope, overtaken, now);
             }
         }
     }
@@ -183,16 +186,38 @@ impl Window {
     fn close_run(&mut self, lane: &Lane, now: Instant) {
         if let Some(run) = self.lanes.get_mut(lane).and_then(|state| state.run.take()) {
             let envelope = digest::envelope(run.members.iter().map(|member| &member.change));
-            self.enqueue(lane, run.members, envelope, now);
+            self.enqueue(lane, run.members, envelope, BTreeSet::new(), now);
         }
     }
 
-    fn enqueue(&mut self, lane: &Lane, members: Vec<Member>, envelope: Envelope, now: Instant) {
+    /// The keys of pending alerts that a notice of an erasure must not overtake: the receiver would learn of the contact
+    /// again after it has been told to forget it.
+    fn overtaken(&self, lane: &Lane, change: &Change) -> BTreeSet<Key> {
+        let alert = change.value.as_deref().filter(|_| change.topic == Topic::Alerts);
+        let Some(notice) = alert.and_then(Notice::of) else { return BTreeSet::new() };
+        let mut notices = Notices::default();
+        notices.add(&notice, 1);
+        let names = |member: &&Member| {
+            let value = member.change.value.as_deref().filter(|_| member.change.topic == Topic::Alerts);
+            value.is_some_and(|value| notices.left(value, 0) != Left::All)
+        };
+        let of_lane = self.pending.values().filter(|pending| pending.lane == *lane);
+        of_lane.flat_map(|pending| &pending.members).filter(names).map(|member| key(lane, member)).collect()
+    }
+
+    /// `keys` are others than the members' that come first.
+    fn enqueue(
+        &mut self,
+        lane: &Lane,
+        members: Vec<Member>,
+        envelope: Envelope,
+        mut keys: BTreeSet<Key>,
+        now: Instant,
+    ) {
         self.tickets += 1;
         let ticket = self.tickets;
-        let key = |member: &Member| (lane.clone(), member.change.topic, member.change.key.clone());
         // Without a key there is no order to keep.
-        let keys: BTreeSet<Key> = members.iter().filter(|member| !member.change.key.is_empty()).map(key).collect();
+        keys.extend(members.iter().filter(|member| !member.change.key.is_empty()).map(|member| key(lane, member)));
         let mut blocked = 0;
         for key in &keys {
             let queue = self.queues.entry(key.clone()).or_default();
@@ -471,6 +496,10 @@ impl LaneState {
             alert.backlog && self.run.as_ref().is_some_and(|run| run.key == RunKey::of(change, &alert))
         })
     }
+}
+
+fn key(lane: &Lane, member: &Member) -> Key {
+    (lane.clone(), member.change.topic, member.change.key.clone())
 }
 
 /// How a change is sent.

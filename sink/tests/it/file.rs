@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use touchline_core::output::Topic;
 use touchline_sink::file::{FileConfig, FileError, FileSink};
@@ -73,7 +74,7 @@ pub fn expected(changes: &[Change]) -> Files {
     };
     let facts = latest(Topic::Facts);
     let mut lapses: Vec<[String; 5]> = Vec::new();
-    for fact in facts.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+    for fact in facts.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         if fact["fact"] == "lapse_episode" {
             let column = |name| fact[name].as_str().unwrap_or_default().to_owned();
             lapses.push(["account", "contact", "last_engagement_at", "lapsed_at", "recovered_at"].map(column));
@@ -82,13 +83,46 @@ pub fn expected(changes: &[Change]) -> Files {
     lapses.sort();
     let lapses = lapses.iter().map(|row| row.join(",") + "\n").collect::<String>();
     [
-        ("alerts.jsonl", appended(Topic::Alerts)),
+        ("alerts.jsonl", alerts(of(Topic::Alerts))),
         ("dead_letters.jsonl", appended(Topic::DeadLetters)),
         ("scores.jsonl", latest(Topic::Scores)),
         ("facts.jsonl", facts),
         ("lapses.csv", HEADER.to_owned() + &lapses),
     ]
     .into()
+}
+
+/// Every alert, but for the contacts that a later notice erases.
+fn alerts<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for alert in changes.filter_map(|change| change.value.as_deref()) {
+        let value: Value = serde_json::from_slice(alert).unwrap();
+        if value["change"] != "erased" {
+            lines.push(String::from_utf8(alert.to_vec()).unwrap());
+            continue;
+        }
+        lines.iter_mut().for_each(|line| *line = format!("{:width$}", without(line, &value), width = line.len()));
+        let (id, sequence, at) = (&value["id"], &value["sequence"], &value["erased_at"]);
+        lines.push(format!(
+            r#"{{"id":{id},"rule":"contact","change":"erased","sequence":{sequence},"erased_at":{at}}}"#
+        ));
+    }
+    lines.iter().map(|line| line.to_owned() + "\n").collect()
+}
+
+/// What is left of a line.
+fn without(line: &str, notice: &Value) -> String {
+    let (value, contact): (Value, _) = (serde_json::from_str(line).unwrap(), &notice["contact"]);
+    if value["account"] != notice["account"] {
+        return line.to_owned();
+    }
+    let is_whole = notice["account"].as_str().unwrap().strip_prefix('~') == contact.as_str();
+    if value["contact"] == *contact || (value["contact"].is_null() && is_whole) {
+        return r#"{"change":"erased"}"#.to_owned();
+    }
+    let Some(listed) = value["contacts"].as_array() else { return line.to_owned() };
+    let left: Vec<_> = listed.iter().filter(|one| *one != contact).collect();
+    line.replace(&value["contacts"].to_string(), &serde_json::to_string(&left).unwrap()).trim_end().to_owned()
 }
 
 pub fn number(mut changes: Vec<Change>) -> Vec<Change> {
@@ -194,9 +228,23 @@ fn any_change() -> impl Strategy<Value = Change> {
     );
     let latest = (prop_oneof![Just(Topic::Scores), Just(Topic::Facts)], 0..9_u8, proptest::option::of(any::<u8>()))
         .prop_map(move |(topic, key, value)| change(0, topic, &format!("a|{key}"), value.map(json).as_deref()));
-    let appended = (prop_oneof![Just(Topic::Alerts), Just(Topic::DeadLetters)], any::<u8>())
-        .prop_map(move |(topic, value)| change(0, topic, "key", Some(&json(value))));
-    prop_oneof![episodes, latest, appended]
+    let appended = any::<u8>().prop_map(move |value| change(0, Topic::DeadLetters, "key", Some(&json(value))));
+    let people = || (prop_oneof![Just("a.com"), Just("~b")], prop_oneof![Just("b"), Just("say \"c\""), Just("d")]);
+    let listed = proptest::collection::btree_set(prop_oneof![Just("b"), Just("d"), Just("say \"c\"")], 0..3);
+    let alerts = (people(), proptest::option::of(listed), any::<u8>()).prop_map(|((account, contact), listed, n)| {
+        let contact = if listed.is_some() { None } else { Some(contact) };
+        let mut value = json!({"account": account, "contact": contact, "score": n});
+        if let Some(listed) = listed {
+            value["contacts"] = json!(listed);
+        }
+        change(0, Topic::Alerts, "key", Some(&value.to_string()))
+    });
+    let notices = (people(), 1..4_u8).prop_map(|((account, contact), sequence)| {
+        let value = json!({"id": "0f", "rule": "contact", "change": "erased", "sequence": sequence, "account": account,
+            "contact": contact, "erased_at": "2024-01-01T00:00:00Z", "tick": null});
+        change(0, Topic::Alerts, "0f", Some(&value.to_string()))
+    });
+    prop_oneof![2 => episodes, 2 => latest, 1 => appended, 3 => alerts, 1 => notices]
 }
 
 fn any_step() -> impl Strategy<Value = Step> {

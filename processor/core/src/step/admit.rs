@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::counted::{Counted, meeting, occasion_group};
+use super::erase::deletion;
 use super::rows::{Group, Revision};
 use super::subject::Subject;
 use super::{Apply, Result, StepError};
@@ -28,17 +29,26 @@ fn canonical(event: &Event<'_>) -> Vec<u8> {
     bytes
 }
 
-fn who<'a>(event: &'a Event<'_>) -> Who<'a> {
+pub(super) fn who<'a>(event: &'a Event<'_>) -> Who<'a> {
     Who { account: &event.account, contact: &event.contact }
 }
 
 impl<S: State, O: Outputs> Apply<'_, S, O> {
     /// Takes an event.
     pub fn event(&mut self, event: &Event<'_>) -> Result<(), S> {
+        match deletion(event) {
+            Some(true) => return self.erase(event),
+            Some(false) => self.readmit(event)?,
+            None => {}
+        }
         if let Some(revision) = event.revision {
             return self.revised(event, revision);
         }
         let mut subject = self.load(who(event))?;
+        if subject.is_suppressed(event) {
+            self.machine.counts.suppressed += 1;
+            return self.store(subject);
+        }
         let standing = subject.timeline(self.state).find(event)?;
         match standing {
             None => {
@@ -73,6 +83,12 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     fn revised(&mut self, event: &Event<'_>, revision: i64) -> Result<(), S> {
+        let is_suppressed = self.machine.erasures.count() > 0 && {
+            let subject = self.load(who(event))?;
+            let is_suppressed = subject.is_suppressed(event);
+            self.store(subject)?;
+            is_suppressed
+        };
         let row_key = keys::revision(&event.account, &event.source, &event.id);
         let row = self.state.get(&row_key).map_err(StepError::State)?;
         let row = row.map(|value| Revision::decode(&value)).transpose()?;
@@ -82,18 +98,37 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             self.machine.counts.duplicates += 1;
             return Ok(());
         }
+        if is_suppressed {
+            self.machine.counts.suppressed += 1;
+            return row.map_or(Ok(()), |row| self.take_away(event, &row, row_key));
+        }
         self.machine.counts.events += 1;
         let changes = row.as_ref().map_or(1, |row| row.version + 1);
         let was = row.as_ref().and_then(|row| row.standing.as_ref().ok());
         self.correct(event, was)?;
         let standing = if event.void {
             self.out.publish(Topic::Facts, &fact_key(event), None);
+            self.state.put(
+                keys::voided(&keys::contact(&event.account, &event.contact), &event.source, &event.id),
+                Vec::new(),
+            );
             Err(canonical(event))
         } else {
             self.publish_fact(event, version(self.machine.generation, changes));
             Ok((event.contact.to_string(), event.occurred_at))
         };
         self.state.put(row_key, Revision { revision, version: changes, standing }.encode());
+        Ok(())
+    }
+
+    /// A record turns out to be of somebody who is forgotten: it is taken from whom it was thought to be of, and nothing is
+    /// kept of it but that it is gone.
+    fn take_away(&mut self, event: &Event<'_>, row: &Revision, row_key: Vec<u8>) -> Result<(), S> {
+        let gone = Event { void: true, ..event.clone() };
+        self.correct(&gone, row.standing.as_ref().ok())?;
+        self.out.publish(Topic::Facts, &fact_key(event), None);
+        let revision = event.revision.unwrap_or(row.revision);
+        self.state.put(row_key, Revision { revision, version: row.version + 1, standing: Err(Vec::new()) }.encode());
         Ok(())
     }
 

@@ -208,19 +208,25 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
 
     /// Writes the rows of the groups and of what is planned anew.
     fn write_rows(&mut self, contact_key: &[u8], recount: &Recount<'_>) -> Result<(), S> {
-        for table in [keys::table::OCCASION, keys::table::PLANNED] {
-            let mut from = keys::of_contact(table, contact_key);
-            let to = keys::end_of(&from);
-            while let Some((key, _)) = self.state.first(&from, &to).map_err(StepError::State)? {
-                from = keys::after(&key);
-                self.state.delete(key);
-            }
-        }
+        self.delete_rows(contact_key, &[keys::table::OCCASION, keys::table::PLANNED])?;
         for (name, (group, _)) in &recount.groups {
             self.state.put(keys::occasion(contact_key, name), group.encode());
         }
         for plan in &recount.planned {
             self.state.put(keys::planned(contact_key, plan.at, &plan.place), Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Deletes a contact's rows in these tables.
+    pub fn delete_rows(&mut self, contact_key: &[u8], tables: &[u8]) -> Result<(), S> {
+        for table in tables {
+            let mut from = keys::of_contact(*table, contact_key);
+            let to = keys::end_of(&from);
+            while let Some((key, _)) = self.state.first(&from, &to).map_err(StepError::State)? {
+                from = keys::after(&key);
+                self.state.delete(key);
+            }
         }
         Ok(())
     }

@@ -25,6 +25,9 @@ pub(super) struct Subject<'a> {
     pub account_key: Vec<u8>,
     pub account_change: Change,
     pub contact_change: Change,
+    /// Whether either is in the state.
+    pub is_account_known: bool,
+    pub is_contact_known: bool,
     /// What is to be told of either, once all has been changed.
     pub account_news: Vec<News>,
     pub contact_news: Vec<News>,
@@ -34,6 +37,9 @@ pub(super) struct Subject<'a> {
     pub account_clock: Option<Clock>,
     pub contact_clock: Option<Clock>,
 }
+
+/// A key, and what the state has under it.
+type Found<T> = (Vec<u8>, Option<Box<T>>);
 
 /// How much of a record has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,8 +106,10 @@ fn make_clock<'a>(
 }
 
 impl<'a> Subject<'a> {
-    fn new(who: Who<'a>, account: (Vec<u8>, Box<Account>), contact: (Vec<u8>, Box<Contact>)) -> Subject<'a> {
+    fn new(who: Who<'a>, account: Found<Account>, contact: Found<Contact>) -> Subject<'a> {
         let ((account_key, account), (contact_key, contact)) = (account, contact);
+        let (is_account_known, account) = (account.is_some(), account.unwrap_or_default());
+        let (is_contact_known, contact) = (contact.is_some(), contact.unwrap_or_default());
         let (account_change, contact_change, account_news, contact_news) = Default::default();
         let (account_clock, contact_clock) = (None, None);
         Subject {
@@ -112,6 +120,8 @@ impl<'a> Subject<'a> {
             account_key,
             account_change,
             contact_change,
+            is_account_known,
+            is_contact_known,
             account_news,
             contact_news,
             is_account_pending: false,
@@ -159,16 +169,18 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     /// Takes a contact and its account out of the state, or makes them.
     pub fn load<'a>(&mut self, who: Who<'a>) -> Result<Subject<'a>, S> {
         let (account_key, contact_key) = (keys::account(who.account), keys::contact(who.account, who.contact));
-        let account = self.state.take_account(&account_key).map_err(StepError::State)?.unwrap_or_default();
-        let contact = self.state.take_contact(&contact_key).map_err(StepError::State)?.unwrap_or_default();
-        Ok(Subject::new(who, (account_key, account), (contact_key, contact)))
+        let account = self.state.take_account(&account_key).map_err(StepError::State)?;
+        let contact = self.state.take_contact(&contact_key).map_err(StepError::State)?;
+        let mut subject = Subject::new(who, (account_key, account), (contact_key, contact));
+        self.recall(&mut subject)?;
+        Ok(subject)
     }
 
     /// Takes an account out of the state, and nothing of what happened to it itself, which must not be changed.
     pub fn load_account<'a>(&mut self, who: Who<'a>) -> Result<Subject<'a>, S> {
         let (account_key, contact_key) = (keys::account(who.account), keys::contact(who.account, ""));
-        let account = self.state.take_account(&account_key).map_err(StepError::State)?.unwrap_or_default();
-        Ok(Subject::new(who, (account_key, account), (contact_key, Box::default())))
+        let account = self.state.take_account(&account_key).map_err(StepError::State)?;
+        Ok(Subject::new(who, (account_key, account), (contact_key, None)))
     }
 
     /// Puts a subject back, with its news told, its timers filed and its scores published.
@@ -180,7 +192,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
             self.publish_account_score(&subject);
         }
         match subject.account_change {
-            Change::None if subject.account.version == 0 => {}
+            Change::None if !subject.is_account_known => {}
             Change::None => self.state.keep_account(&subject.account_key, subject.account),
             _ => self.state.put_account(&subject.account_key, subject.account),
         }
@@ -201,10 +213,11 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         self.store_contact(subject)?;
         subject.who.contact = contact;
         subject.contact_key = keys::contact(subject.who.account, contact);
-        subject.contact = self.state.take_contact(&subject.contact_key).map_err(StepError::State)?.unwrap_or_default();
+        let found = self.state.take_contact(&subject.contact_key).map_err(StepError::State)?;
+        (subject.is_contact_known, subject.contact) = (found.is_some(), found.unwrap_or_default());
         subject.contact_change = Change::None;
         subject.contact_clock = None;
-        Ok(())
+        self.recall(subject)
     }
 
     fn store_contact(&mut self, subject: &mut Subject<'_>) -> Result<(), S> {
@@ -218,7 +231,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         let contact = std::mem::take(&mut subject.contact);
         match subject.contact_change {
             // What was not there before is not there now.
-            Change::None if contact.version == 0 => {}
+            Change::None if !subject.is_contact_known => {}
             Change::None => self.state.keep_contact(&subject.contact_key, contact),
             _ => self.state.put_contact(&subject.contact_key, contact),
         }

@@ -82,6 +82,17 @@ impl Ledger {
         }
     }
 
+    /// Ends what is said of somebody, and knows nothing of it any more.
+    pub fn forget(&mut self, world: &World, line: usize, who: &Who) {
+        let keys: Vec<Key> = self.said.keys().filter(|key| key.1 == *who).cloned().collect();
+        for key in keys {
+            if self.said[&key].live() {
+                self.say(world, line, &key, "closed", None);
+            }
+            self.said.remove(&key);
+        }
+    }
+
     /// Takes back or ends what no longer holds.
     fn correct(&mut self, world: &World, line: usize, key: &Key) {
         let Some(said) = self.said.get(key).cloned() else { return };

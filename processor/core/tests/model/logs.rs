@@ -42,6 +42,30 @@ pub fn logs() -> impl Strategy<Value = Log> {
         .prop_map(|(frame, rules, arrival, items, end)| Drawn { frame, rules, arrival, items, end }.write())
 }
 
+/// A log in which contacts are forgotten, and some come back.
+pub fn forgetful() -> impl Strategy<Value = Log> {
+    let wishes = prop::collection::vec((any::<(Index, Index, Index)>(), prop::bool::weighted(0.7), -1i64..=1), 1..6);
+    (logs(), wishes).prop_map(|(mut log, wishes)| {
+        let events = log.lines.iter().filter_map(|line| match line::read(line) {
+            Line::Event(record) => Some(*record),
+            _ => None,
+        });
+        let records: Vec<_> = events.collect();
+        let contacts: Vec<_> = records.iter().filter(|record| record.contact.is_some()).collect();
+        for (number, ((whose, when, place), is_deleted, nudge_s)) in wishes.into_iter().enumerate() {
+            if contacts.is_empty() {
+                break;
+            }
+            let (whose, when) = (whose.get(&contacts), when.get(&records).at);
+            let wish = json!({"id": format!("wish{number}"), "source": "desk", "kind": "profile",
+                "occurred_at": (when + jiff::SignedDuration::from_secs(nudge_s)).to_string(),
+                "account": whose.account, "contact": whose.contact, "deleted": is_deleted});
+            log.lines.insert(place.index(log.lines.len() + 1), wish.to_string());
+        }
+        log
+    })
+}
+
 /// A log, and another with the same events, rules and last tick in another order.
 pub fn reordered() -> impl Strategy<Value = (Log, Log)> {
     (logs(), any::<u64>()).prop_map(|(log, seed)| {

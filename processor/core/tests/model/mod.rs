@@ -11,6 +11,7 @@
 pub mod compare;
 pub mod draw;
 mod examples;
+pub mod forgotten;
 pub mod ledger;
 pub mod line;
 pub mod logs;

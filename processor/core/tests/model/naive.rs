@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use serde_json::Value;
 
+use super::forgotten::{self, Forgotten, Heard};
 use super::ledger::{Alert, Ledger};
 use super::line::{self, Line, Record, Rules, escape};
 
@@ -32,6 +33,8 @@ pub struct Outcome {
     pub alerts: Vec<Alert>,
     /// Lines that are dead letters.
     pub rejected: Vec<usize>,
+    /// Lines at which somebody was forgotten.
+    pub erased: Vec<usize>,
 }
 
 /// What a score record says that is a function of the set.
@@ -56,10 +59,21 @@ pub struct Score {
 pub fn run(log: &[String]) -> Outcome {
     let (mut records, mut rules, mut tick) = (Vec::new(), Rules::default(), None);
     let (mut ledger, mut rejected) = (Ledger::default(), Vec::new());
+    let (mut forgotten, mut erased) = (Forgotten::default(), Vec::new());
     for (number, text) in log.iter().enumerate() {
         let mut ticked = false;
         match line::read(text) {
-            Line::Event(record) => records.push(*record),
+            Line::Event(record) => match forgotten.hear(&record) {
+                Heard::Kept => records.push(*record),
+                Heard::Suppressed => forgotten::take_away(&mut records, &record),
+                Heard::Erase => {
+                    erased.push(number);
+                    for who in forgotten::whom(&records, &record) {
+                        ledger.forget(&World::new(&records, &rules, tick), number, &who);
+                        forgotten::forget(&mut records, &who);
+                    }
+                }
+            },
             Line::Tick(through) => {
                 if tick.is_some_and(|last| through < last) {
                     continue;
@@ -87,6 +101,7 @@ pub fn run(log: &[String]) -> Outcome {
         facts: world.records().map(|record| (record.key(), record.fact())).collect(),
         alerts: ledger.alerts,
         rejected,
+        erased,
     }
 }
 

@@ -98,11 +98,14 @@ struct Gathered {
 
 impl Gathered {
     fn take(&mut self, line: usize, out: Vec<Published>) {
+        let erased = self.outcome.erased.len();
+        let mut gone = Vec::new();
         for published in out {
             let key = String::from_utf8(published.key).unwrap();
             let value: Option<Value> = published.value.map(|value| serde_json::from_slice(&value).unwrap());
             self.check_version(published.topic, &key, value.as_ref());
             match (published.topic, value) {
+                (Topic::Alerts, Some(value)) if value["change"] == "erased" => self.outcome.erased.push(line),
                 (Topic::Alerts, Some(value)) => {
                     self.check_listed(&value);
                     self.outcome.alerts.push(alert(line, &value));
@@ -110,9 +113,16 @@ impl Gathered {
                 (Topic::Scores, Some(value)) => drop(self.outcome.scores.insert(key, score(&value))),
                 (Topic::Scores, None) => drop(self.outcome.scores.remove(&key)),
                 (Topic::Facts, Some(value)) => drop(self.facts.insert(key, value)),
-                (Topic::Facts, None) => drop(self.facts.remove(&key)),
+                (Topic::Facts, None) => {
+                    self.facts.remove(&key);
+                    gone.push(key);
+                }
                 (topic, value) => panic!("{topic:?} {value:?}"),
             }
+        }
+        if self.outcome.erased.len() > erased {
+            // Nothing is known of them any more, not even how often they had changed.
+            gone.into_iter().for_each(|key| _ = self.versions.remove(&(Topic::Facts, key)));
         }
     }
 
@@ -153,6 +163,7 @@ impl Gathered {
                     let (last, lapsed) = (time(&value, "last_engagement_at"), time(&value, "lapsed_at"));
                     episodes.insert((account, contact, last.unwrap(), lapsed.unwrap(), time(&value, "recovered_at")));
                 }
+                Some("erasure") => {}
                 _ => {
                     value.as_object_mut().unwrap().remove("version").unwrap();
                     self.outcome.facts.insert(key, value);

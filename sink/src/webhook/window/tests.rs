@@ -596,3 +596,27 @@ proptest! {
         prop_assert_eq!(messages(&changes, &cuts), messages(&changes, &others));
     }
 }
+
+#[test]
+fn who_is_erased_is_not_told_of_afterwards() {
+    let named = |sequence: u64, key: &str, contact: &str| {
+        let value = json!({"id": key, "rule": "lapse", "change": "opened", "sequence": sequence, "score": 50.0,
+            "account": "a.com", "contact": contact});
+        Change { sequence, topic: Topic::Alerts, key: key.into(), value: Some(value.to_string().into_bytes()) }
+    };
+    let notice = |sequence: u64| {
+        let value = json!({"id": "0f", "rule": "contact", "change": "erased", "sequence": sequence, "account": "a.com",
+            "contact": "jo", "erased_at": "2024-01-01T00:00:00Z", "tick": null});
+        Change { sequence, topic: Topic::Alerts, key: b"0f".to_vec(), value: Some(value.to_string().into_bytes()) }
+    };
+    let mut rig = Rig::new();
+    let changes = vec![named(0, "a", "jo"), named(1, "b", "al"), notice(2), named(3, "c", "jo")];
+    rig.window.admit(&lane(0), &batch(changes, Some(4)), rig.now);
+    assert_eq!(rig.started(), [0, 1, 3]);
+    rig.finish(1, Ok(()));
+    rig.finish(0, Err(failure(Fault::Refused)));
+    assert_eq!(rig.started(), [3]);
+    assert_eq!(rig.wait(S).started(), [0, 3]);
+    rig.finish(0, Ok(()));
+    assert_eq!(rig.started(), [2, 3]);
+}

@@ -28,6 +28,14 @@ pub fn fact(key: &str, version: i64, kind: &str, members: &str) -> Change {
     change(Topic::Facts, key, Some(&value))
 }
 
+/// The notice that a contact has been erased, for the so-manieth time.
+pub fn notice(account: &str, contact: &str, sequence: i64) -> Change {
+    let value = format!(
+        r#"{{"id":"0f","rule":"contact","change":"erased","sequence":{sequence},"account":"{account}","contact":"{contact}","erased_at":"2024-05-0{sequence}T00:00:00Z","tick":null}}"#
+    );
+    change(Topic::Alerts, "0f", Some(&value))
+}
+
 pub fn tombstone(topic: Topic, key: &str) -> Change {
     change(topic, key, None)
 }

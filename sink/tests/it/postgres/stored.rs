@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use touchline_core::output::Topic;
 use touchline_sink::{Change, Sink, SinkError};
 
-use super::changes::{alert, change, fact, score, tombstone};
+use super::changes::{alert, change, fact, notice, score, tombstone};
 use super::place::{Place, batch, block_on, deliver};
 use crate::kit::lane;
 
@@ -284,4 +284,43 @@ proptest! {
         found.sort();
         prop_assert_eq!(found, expected.rows());
     }
+}
+
+#[test]
+fn a_notice_takes_what_comes_before_it() {
+    let of_account = |id: &str, contacts: &str| {
+        let value = format!(
+            r#"{{"rule":"account_lapse","change":"opened","sequence":1,"account":"acme.com","contact":null,"contacts":[{contacts}],"score":1}}"#
+        );
+        change(Topic::Alerts, id, Some(&value))
+    };
+    let other = alert("c", 1, "opened", "");
+    let other = String::from_utf8(other.value.unwrap()).unwrap().replace("jo@", "al@");
+    let changes = [
+        alert("a", 1, "opened", ""),
+        of_account("of account", r#""al@acme.com","jo@acme.com""#),
+        change(Topic::Alerts, "c", Some(&other)),
+        alert("a", 2, "closed", ""),
+        notice("acme.com", "jo@acme.com", 1),
+        notice("acme.com", "nobody", 2),
+        // Back again, under an id that was there and one that was not.
+        alert("a", 1, "opened", ""),
+        alert("b", 1, "opened", ""),
+    ];
+    let left = "select id, sequence, change, coalesce(contact, record ->> 'contacts') from alerts order by id";
+    let expected = [
+        "a|1|opened|jo@acme.com",
+        "b|1|opened|jo@acme.com",
+        "c|1|opened|al@acme.com",
+        "of account|1|opened|[\"al@acme.com\"]",
+    ];
+    check(&changes, left, &expected);
+    check(&changes, &left.replace("from alerts", "from alert_changes"), &expected);
+    let receipts = "select id, sequence, erased_at at time zone 'UTC', alerts from erasures";
+    check(&changes[..5], receipts, &["0f|1|2024-05-01 00:00:00|1"]);
+    // The account of one person is that person.
+    let own = of_account("own", "").value.unwrap();
+    let own = String::from_utf8(own).unwrap().replace("acme.com", "~bo");
+    let changes = [change(Topic::Alerts, "own", Some(&own)), notice("~bo", "bo", 1), notice("~bo", "bo", 1)];
+    check(&changes, "select alerts, (select count(*) from alerts) from erasures", &["1|0"]);
 }
