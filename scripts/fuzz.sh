@@ -19,7 +19,7 @@ if [ "${1:-}" = --keep ]; then
     keep=1
     shift
 fi
-[ $# -gt 0 ] || set -- event record rows state position
+[ $# -gt 0 ] || set -- event record rows state position alert
 
 # What libFuzzer is told of: which edges were taken, and what was compared with what.
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -19,6 +19,7 @@ use touchline_core::codec::Corrupt;
 use touchline_core::contact::Contact;
 use touchline_core::event::Event;
 use touchline_core::keys;
+use touchline_core::notice::{Left, Notice, Notices};
 use touchline_core::record::Record;
 use touchline_ingest::formats::canonical::Decoded;
 use touchline_ingest::formats::csv::{Cells, Header};
@@ -26,8 +27,8 @@ use touchline_ingest::lines::{Framed, Framing, Lines};
 use touchline_ingest::{Decoder, FilesPosition};
 
 /// The targets, by the names that `scripts/fuzz.sh` gives them.
-const TARGETS: [(&str, fn(&[u8])); 5] =
-    [("event", event), ("record", record), ("rows", rows), ("state", state), ("position", position)];
+const TARGETS: [(&str, fn(&[u8])); 6] =
+    [("event", event), ("record", record), ("rows", rows), ("state", state), ("position", position), ("alert", alert)];
 
 static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     let name = env::var("TOUCHLINE_FUZZ").expect("TOUCHLINE_FUZZ names the target");
@@ -134,6 +135,25 @@ fn state(bytes: &[u8]) {
                 assert_eq!(keys::read_timer(&keys::timer(filed, &record)).ok(), Some((filed, record)));
             }
         }
+    }
+}
+
+/// What is left of an alert once contacts are forgotten: less of it, and still an alert.
+fn alert(bytes: &[u8]) {
+    let mut notices = Notices::default();
+    if let Some(notice) = Notice::of(bytes) {
+        notices.add(&notice, 2);
+        assert_eq!(notices.left(bytes, 1), Left::Nothing, "a notice names whom it is about");
+    }
+    let notice = Notice::of(seeds::NOTICE.as_bytes()).expect("a notice");
+    notices.add(&notice, 2);
+    if let Left::Part(part) = notices.left(bytes, 0) {
+        assert!(part.len() <= bytes.len());
+        // What need not be read is not looked at either.
+        let Ok(_) = serde_json::from_slice::<Value>(bytes) else { return };
+        let left: Value = serde_json::from_slice(&part).expect("what is left of JSON is JSON");
+        let listed = left["contacts"].as_array().expect("it lists contacts");
+        assert!(!listed.iter().any(|one| *one == *notice.contact));
     }
 }
 

@@ -63,6 +63,7 @@ pub fn write(target: &str, dir: &Path) -> Result<(), Box<dyn Error>> {
         "rows" => ROWS.iter().map(|rows| rows.as_bytes().to_vec()).collect(),
         "state" => states(&lines)?,
         "position" => vec![vec![1], vec![2], vec![3]],
+        "alert" => [NOTICE].into_iter().chain(ALERTS).map(|alert| alert.as_bytes().to_vec()).collect(),
         other => return Err(format!("there is no target {other}").into()),
     };
     for (number, seed) in seeds.iter().enumerate() {
@@ -70,6 +71,16 @@ pub fn write(target: &str, dir: &Path) -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
+
+/// That somebody is to be forgotten.
+pub const NOTICE: &str = r#"{"id":"0f","rule":"contact","change":"erased","sequence":1,"account":"a","contact":"p \"q\"","erased_at":"2026-01-05T00:00:00Z","tick":null}"#;
+
+/// Alerts that name that one, or others.
+const ALERTS: [&str; 3] = [
+    r#"{"id":"1","rule":"account_lapse","change":"opened","sequence":1,"account":"a","contact":null,"contacts":["o","p \"q\"","p \u0022q\u0022"],"score":1.5}"#,
+    r#"{"id":"2","rule":"lapse","change":"opened","sequence":1,"account":"a","contact":"p \"q\"","score":1.5}"#,
+    r#"{"id":"3","rule":"account_lapse","change":"opened","sequence":1,"account":"~p","contact":null,"contacts":[]}"#,
+];
 
 /// Events of a kind: with all of its fields, and withdrawn.
 fn events(kind: Kind) -> [String; 2] {
