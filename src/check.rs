@@ -15,17 +15,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use openssl::asn1::Asn1Time;
+use openssl::x509::X509;
 use serde::Serialize;
 use touchline_processor::Snapshots;
 
 use crate::cli::{self, Misconfigured};
 use crate::config::{self, Config, Secret};
-use crate::erasure;
+use crate::{erasure, http};
 
 /// For a connection: what takes longer is as good as not there.
 const WITHIN: Duration = Duration::from_secs(8);
 /// For all probes together, whatever they hang on (a resolver, a file system that is away).
 const ALL_WITHIN: Duration = Duration::from_secs(25);
+
+/// What is valid for less is to be renewed now.
+const EXPIRES_SOON_DAYS: i32 = 14;
 
 /// What was asked for.
 #[derive(Debug, clap::Args)]
@@ -126,6 +131,10 @@ fn probe(config: &Config) -> Vec<Finding> {
         let asked = config.clone();
         probes.push(Probe::start("erasure", move || vec![look_at_erasure_key(&asked)]));
     }
+    if config.http != Config::default().http {
+        let asked = config.http.clone();
+        probes.push(Probe::start("http", move || vec![look_at_port(&asked)]));
+    }
     if config.kafka.is_named {
         let (asked, dir) = (config.clone(), config.state.dir.clone());
         probes.push(Probe::start("kafka", move || kafka::probe(&asked)));
@@ -147,6 +156,34 @@ fn look_at_erasure_key(config: &Config) -> Finding {
         Ok(_) => Finding::ok("erasure", "its key can be read"),
         Err(error) => Finding::failed("erasure", format!("{error:#}")),
     }
+}
+
+/// Whether the port can be protected as the configuration says.
+fn look_at_port(http: &config::Http) -> Finding {
+    const WHAT: &str = "http";
+    if let Err(error) = http::protection(http) {
+        return Finding::failed(WHAT, format!("{error:#}"));
+    }
+    let asked = if http.tokens.read.is_empty() { "anybody" } else { "whoever has a token" };
+    match &http.certificate {
+        None => Finding::ok(WHAT, format!("{} in the clear, for {asked}", http.listen)),
+        Some((chain, _)) => match valid_until(chain) {
+            Some((until, days)) if days < EXPIRES_SOON_DAYS => {
+                Finding::warning(WHAT, format!("its certificate is valid until {until}: renew {}", chain.display()))
+            }
+            Some((until, _)) => {
+                Finding::ok(WHAT, format!("{} over TLS, for {asked}; valid until {until}", http.listen))
+            }
+            None => Finding::ok(WHAT, format!("{} over TLS, for {asked}", http.listen)),
+        },
+    }
+}
+
+/// Until when the first certificate of a chain is, and how many days that is.
+fn valid_until(chain: &Path) -> Option<(String, i32)> {
+    let certificate = X509::stack_from_pem(&std::fs::read(chain).ok()?).ok()?.into_iter().next()?;
+    let days = Asn1Time::days_from_now(0).ok()?.diff(certificate.not_after()).ok()?.days;
+    Some((certificate.not_after().to_string(), days))
 }
 
 /// Whether snapshots can be kept where they are to be.

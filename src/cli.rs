@@ -130,9 +130,15 @@ struct StageArgs {
 }
 
 impl StageArgs {
-    fn load(&self) -> Result<Config, config::Mistakes> {
-        let config = config::load(&self.config)?;
-        Ok(Config { listen: self.listen.unwrap_or(config.listen), ..config })
+    fn load(&self) -> Result<Config> {
+        let mut config = config::load(&self.config)?;
+        if let Some(listen) = self.listen {
+            if let Some(wrong) = config.http.judge(listen) {
+                return Err(Misconfigured(format!("--listen: {wrong}")).into());
+            }
+            config.http.listen = listen;
+        }
+        Ok(config)
     }
 }
 

@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let client = topics::client(config)?;
     let (registry, health) = (Registry::new(), Health::default());
     if !options.until_end {
-        http::serve(config.listen, registry.clone(), health.clone())?;
+        http::serve(&config.http, registry.clone(), health.clone())?;
     }
     let _watch = topics::prepare(config, &client, &health, &stop)?;
     let instance = Instance::take(&config.state.dir, INSTANCE)?;

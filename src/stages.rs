@@ -57,7 +57,7 @@ pub fn run(config: &Config, stages: &Stages) -> Result<ExitCode> {
     let stop = signals::stop()?;
     let client = kafka::client(config)?;
     let (registry, health) = (Registry::new(), Health::default());
-    let address = http::serve(config.listen, registry.clone(), health.clone())?;
+    let address = http::serve(&config.http, registry.clone(), health.clone())?;
     info!(%address, "metrics and health");
     let _watch = kafka::prepare(config, &client, &health, &stop)?;
     if stop.load(Ordering::Relaxed) {

@@ -59,8 +59,8 @@ pub struct Config {
     pub processor: Processor,
     /// `[erasure] key`.
     pub erasure_key: Option<Secret>,
-    /// `[http] listen`.
-    pub listen: SocketAddr,
+    /// `[http]`.
+    pub http: Http,
     /// `[[sink]]`, in the order of the file; names are unique.
     pub sinks: Vec<Sink>,
 }
@@ -170,6 +170,41 @@ pub struct Processor {
     pub publish: BTreeSet<Topic>,
 }
 
+/// The port that operations ask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Files of a chain of certificates and of its key, in PEM; unset: plain HTTP.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Who may ask.
+    pub tokens: Tokens,
+    /// Whether anybody who reaches it may ask in the clear, also from other machines.
+    pub insecure: bool,
+}
+
+/// Bearer tokens by role, some of each while one takes another's place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tokens {
+    /// May look.
+    pub read: Vec<Secret>,
+    /// May look and change things.
+    pub operate: Vec<Secret>,
+}
+
+impl Http {
+    /// Why it must not listen there as it is protected, and what to do.
+    pub fn judge(&self, listen: SocketAddr) -> Option<String> {
+        let is_protected = self.certificate.is_some() && !self.tokens.read.is_empty();
+        (!listen.ip().is_loopback() && !is_protected && !self.insecure).then(|| {
+            format!(
+                "{listen} is reached from other machines: give [http] a `certificate` with its `key`, and [http.tokens] `read`; \
+                 or say `insecure = true` if whoever reaches it may ask"
+            )
+        })
+    }
+}
+
 /// A sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
@@ -248,7 +283,12 @@ impl Default for Config {
                 publish: BTreeSet::from([Topic::Alerts, Topic::Scores, Topic::Facts]),
             },
             erasure_key: None,
-            listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+            http: Http {
+                listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+                certificate: None,
+                tokens: Tokens::default(),
+                insecure: false,
+            },
             sinks: Vec::new(),
         }
     }

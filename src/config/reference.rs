@@ -212,7 +212,34 @@ fn state() -> Vec<Setting> {
             "`\"env:NAME\"` or `\"file:PATH\"`",
             "At least 16 random bytes, the same for all processes and for good. Erased contacts are known again by a hash made with it. Unset, whoever has the state can try names.",
         ),
-        is("[http]", "listen", "an IP address and port", "\"127.0.0.1:9464\"", "`/metrics`, `/livez` and `/readyz`."),
+        is(
+            "[http]",
+            "listen",
+            "an IP address and port",
+            "\"127.0.0.1:9464\"",
+            "`/metrics`, `/livez` and `/readyz`. One that other machines reach needs a certificate and a token.",
+        ),
+        unset("[http]", "certificate", "a path", "A chain of certificates in PEM; read again when it changes."),
+        unset("[http]", "key", "a path", "Its key in PEM, as `BEGIN PRIVATE KEY`."),
+        is(
+            "[http]",
+            "insecure",
+            "true or false",
+            "false",
+            "Whether anybody who reaches it may ask in the clear: behind a mesh, or in a network of its own.",
+        ),
+        unset(
+            "[http.tokens]",
+            "read",
+            "`\"env:NAME\"` or `\"file:PATH\"`, or an array of some",
+            "At least 16 bytes; whoever sends one (`Authorization: Bearer …`) may look. `/livez` needs none, and without one `/readyz` does not say why.",
+        ),
+        unset(
+            "[http.tokens]",
+            "operate",
+            "`\"env:NAME\"` or `\"file:PATH\"`, or an array of some",
+            "The same for whoever may change things as well; there is nothing yet that takes it.",
+        ),
     ]
 }
 

@@ -14,7 +14,8 @@ use super::value::{
     reference, seconds, secret, size, snapshot_url, text, timestamp, topic, url, weight, zone,
 };
 use super::{
-    Config, Kafka, Postgres, Processor, Secret, Sink, SinkKind, Snapshots, Source, State, Topic, Topics, Webhook,
+    Config, Http, Kafka, Postgres, Processor, Secret, Sink, SinkKind, Snapshots, Source, State, Tokens, Topic, Topics,
+    Webhook,
 };
 
 const fn days(days: u64) -> Duration {
@@ -87,7 +88,7 @@ pub(super) fn root(t: &mut Table<'_, '_>) -> Config {
     let processor = t.table("processor", processor);
     let erasure_key = t.table("erasure", |t| t.opt("key", reference));
     let sinks = sinks(t, &processor.publish);
-    let listen = t.table("http", |t| t.or("listen", Config::default().listen, address));
+    let http = t.table("http", http);
     Config {
         kafka,
         topics,
@@ -100,7 +101,7 @@ pub(super) fn root(t: &mut Table<'_, '_>) -> Config {
         snapshots,
         processor,
         erasure_key,
-        listen,
+        http,
         sinks,
     }
 }
@@ -222,6 +223,24 @@ fn roles(t: &mut Table<'_, '_>) -> RoleWeights {
 fn state(t: &mut Table<'_, '_>) -> State {
     let default = Config::default().state;
     State { dir: t.or("dir", default.dir, path), memory: t.or("memory", default.memory, size(MEMORY)) }
+}
+
+fn http(t: &mut Table<'_, '_>) -> Http {
+    let listen = t.or("listen", Config::default().http.listen, address);
+    let (certificate, key) = (t.opt("certificate", path), t.opt("key", path));
+    if certificate.is_some() != key.is_some() {
+        let (given, missing) = if key.is_some() { ("key", "certificate") } else { ("certificate", "key") };
+        t.wrong(given, format!("is nothing without `{missing}`"));
+    }
+    let tokens = t.table("tokens", |t| {
+        let tokens = |t: &mut Table<'_, '_>, name| t.opt(name, one_or_more(reference)).unwrap_or_default();
+        Tokens { read: tokens(t, "read"), operate: tokens(t, "operate") }
+    });
+    let http = Http { listen, certificate: certificate.zip(key), tokens, insecure: t.or("insecure", false, flag) };
+    if let Some(wrong) = http.judge(http.listen) {
+        t.wrong("listen", wrong);
+    }
+    http
 }
 
 fn processor(t: &mut Table<'_, '_>) -> Processor {

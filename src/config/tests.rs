@@ -112,7 +112,15 @@ fn every_setting_arrives() {
         },
         topics: Topics { partitions: 8, events: "crm.events".to_owned(), ..Topics::of("acme") },
         snapshots: Some(Snapshots { url: None, every: Duration::from_secs(60) }),
-        listen: "0.0.0.0:80".parse().unwrap(),
+        http: Http {
+            listen: "0.0.0.0:80".parse().unwrap(),
+            certificate: Some((PathBuf::from("chain.pem"), PathBuf::from("key.pem"))),
+            tokens: Tokens {
+                read: vec![Secret::Env("NEW".to_owned()), Secret::Env("OLD".to_owned())],
+                operate: vec![Secret::File(PathBuf::from("operate"))],
+            },
+            insecure: true,
+        },
         sources: vec![
             Source {
                 topics: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
@@ -226,6 +234,10 @@ fn every_setting_arrives() {
         key = "file:erasure.key"
         [http]
         listen = "0.0.0.0:80"
+        certificate = "chain.pem"
+        key = "key.pem"
+        tokens = { read = ["env:NEW", "env:OLD"], operate = "file:operate" }
+        insecure = true
         [snapshots]
         url = "none"
         every = "1m"
@@ -353,7 +365,10 @@ fn unknown_keys_get_the_likely_one() {
             "[score]\nx = 1",
             "2:1: score.x: unknown key; known here: half_life, k, two_way, one_way, advocacy, vehicles, roles",
         ),
-        ("[http]\n\"a b\\n\" = 1", "2:1: http.\"a b\\n\": unknown key; known here: listen"),
+        (
+            "[http]\n\"a b\\n\" = 1",
+            "2:1: http.\"a b\\n\": unknown key; known here: listen, certificate, key, tokens, insecure",
+        ),
     ]);
 }
 
@@ -593,4 +608,29 @@ fn a_damaged_file_is_never_a_panic() {
         let _ = parse(&without, "t");
         let _ = parse(&without.replacen('"', "'", i % 7), "t");
     }
+}
+
+#[test]
+fn a_port_that_others_reach_is_protected() {
+    let mistakes = |text: &str| parse(text, "t").map(drop).map_err(|mistakes| mistakes.to_string());
+    let fine = |text: &str| assert_eq!(mistakes(text), Ok(()), "{text}");
+    let wrong = |text: &str, words: &str| {
+        let found = mistakes(text).unwrap_err();
+        assert!(found.contains(words), "{words:?} is not in {found}");
+    };
+    let tls = "certificate = 'c'\nkey = 'k'\n";
+    let token = "tokens.read = 'env:T'\n";
+    fine("[http]\nlisten = '127.0.0.1:1'");
+    fine("[http]\nlisten = '[::1]:1'");
+    fine(&format!("[http]\nlisten = '0.0.0.0:1'\n{tls}{token}"));
+    fine("[http]\nlisten = '[::]:1'\ninsecure = true");
+    for half in ["", tls, token] {
+        wrong(
+            &format!("[http]\nlisten = '0.0.0.0:1'\n{half}"),
+            "http.listen: 0.0.0.0:1 is reached from other machines",
+        );
+    }
+    wrong("[http]\ncertificate = 'c'", "http.certificate: is nothing without `key`");
+    wrong("[http]\nkey = 'k'", "http.key: is nothing without `certificate`");
+    wrong("[http]\ntokens.read = 'hunter2'", "a secret is never written here");
 }

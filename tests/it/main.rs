@@ -19,6 +19,7 @@ mod follow;
 mod generated;
 mod group;
 mod harness;
+mod http;
 mod kafka;
 mod log;
 mod oracle;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::works::PARTITIONS;
 use super::{rounds, works};
 use crate::harness::Dice;
 
@@ -40,6 +41,10 @@ fn a_flipped_bit_in_a_file_of_each_kind() {
 fn states_that_are_lost_and_snapshots_that_are_damaged() {
     works().check(12, |works, dice| {
         for round in 0..rounds(3) {
+            works.until("there is a snapshot of each partition", |works| {
+                let found = with_snapshots(&works.deployment.place.path("snapshots"));
+                found >= PARTITIONS as usize
+            });
             sleep(A_SNAPSHOT);
             let stage = *dice.pick(&works.stages_of("process"));
             works.kill(stage);
@@ -103,6 +108,17 @@ fn a_disk_that_is_full() {
         }
         assert!(full > 0, "none was ever full");
     });
+}
+
+/// How many folders have a snapshot.
+fn with_snapshots(dir: &Path) -> usize {
+    let (mut found, mut has_own) = (0, false);
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        found += if path.is_dir() { with_snapshots(&path) } else { 0 };
+        has_own |= path.extension().is_some_and(|it| it == "json");
+    }
+    found + usize::from(has_own)
 }
 
 /// Flips a bit somewhere in each file below `dir` that is the one.

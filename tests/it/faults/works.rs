@@ -18,7 +18,7 @@ use crate::oracle::{self, Answer, Sent};
 use crate::receiver::Receiver;
 
 /// Of the log, and of the source.
-const PARTITIONS: u32 = 4;
+pub const PARTITIONS: u32 = 4;
 /// Lines sent at once, and the pause behind them: a few hundred events a second.
 const PART: usize = 40;
 const PAUSE: Duration = Duration::from_millis(100);
