@@ -97,7 +97,9 @@ pub fn settings(client: &ClientConfig, topics: &[&str]) -> HashMap<String, Setti
         resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
     };
     let described = topics.iter().zip(described.unwrap_or_default());
-    described.filter_map(|(name, settings)| Some(((*name).to_owned(), of(settings.ok()?)))).collect()
+    let described = described.filter_map(|(name, settings)| Some(((*name).to_owned(), of(settings.ok()?))));
+    // A refusal comes as a topic without any.
+    described.filter(|(_, settings)| !settings.is_empty()).collect()
 }
 
 /// Reads what stands committed in partitions, without joining a group.

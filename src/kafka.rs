@@ -125,9 +125,10 @@ pub fn prepare(
     let admin: AdminClient<DefaultClientContext> =
         client.create().map_err(|error| Misconfigured(cluster::unfit(&error)))?;
     brokers.lock().problem = Some("nothing was heard of the brokers yet".to_owned());
+    let mut hidden = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         match attempt(config, &runtime, &reader, &admin) {
-            Ok(true) => {
+            Ok(None) => {
                 brokers.tell(None);
                 let topic = config.topics.events.clone();
                 let look = move |_: &dyn Fn() -> bool| {
@@ -135,7 +136,14 @@ pub fn prepare(
                 };
                 return Watch::start("brokers", ASK_EVERY, stop.clone(), look).map(Some);
             }
-            Ok(false) => {}
+            Ok(Some(there)) => {
+                // What somebody else has made just now is seen the next time.
+                if !there.is_empty() && there == hidden {
+                    let names = there.join(", ");
+                    brokers.tell(Some(format!("{names}: there, and not to be seen: allow this user Describe on them")));
+                }
+                hidden = there;
+            }
             Err(error) if error.is::<Misconfigured>() => return Err(error),
             Err(error) => brokers.tell(Some(format!("{error:#}"))),
         }
@@ -174,18 +182,19 @@ impl Brokers {
     }
 }
 
-/// Whether all topics are there; makes those that are not, and is to be asked again.
+/// Nothing if all topics are there. Makes those that are not, and is to be asked again: the names are of those that were there
+/// already, and are not to be seen.
 fn attempt(
     config: &Config,
     runtime: &Runtime,
     reader: &Reader,
     admin: &AdminClient<DefaultClientContext>,
-) -> Result<bool> {
+) -> Result<Option<Vec<String>>> {
     let missing = missing(config, &reader.metadata(None)?)?;
     if missing.is_empty() {
-        return check(config, runtime, admin).map(|()| true);
+        return check(config, runtime, admin).map(|()| None);
     }
-    create(runtime, admin, &missing).map(|()| false)
+    create(runtime, admin, &missing).map(Some)
 }
 
 fn missing<'c>(config: &'c Config, metadata: &Metadata) -> Result<Vec<Wanted<'c>>> {
@@ -206,7 +215,8 @@ fn missing<'c>(config: &'c Config, metadata: &Metadata) -> Result<Vec<Wanted<'c>
     Ok(missing)
 }
 
-fn create(runtime: &Runtime, admin: &AdminClient<DefaultClientContext>, topics: &[Wanted<'_>]) -> Result<()> {
+/// Makes topics; which of them were there already.
+fn create(runtime: &Runtime, admin: &AdminClient<DefaultClientContext>, topics: &[Wanted<'_>]) -> Result<Vec<String>> {
     let new: Vec<NewTopic<'_>> = topics
         .iter()
         .map(|topic| {
@@ -218,16 +228,25 @@ fn create(runtime: &Runtime, admin: &AdminClient<DefaultClientContext>, topics: 
         })
         .collect();
     let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
-    let mut refused = Vec::new();
+    let (mut there, mut denied, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for made in runtime.block_on(admin.create_topics(&new, &options)).context("topics cannot be made")? {
         match made {
             Ok(name) => info!(topic = name, "made"),
             // Another stage was quicker.
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, RDKafkaErrorCode::TopicAlreadyExists)) => there.push(name),
+            Err((name, RDKafkaErrorCode::TopicAuthorizationFailed)) => denied.push(name),
             Err((name, error)) => refused.push(format!("topic {name} cannot be made: {error}")),
         }
     }
-    if refused.is_empty() { Ok(()) } else { bail!("{}. Let touchline make topics, or make them", refused.join("; ")) }
+    if !denied.is_empty() {
+        let names = denied.join(", ");
+        bail!("{names}: this user may neither see nor make them. Allow Describe, and Create unless you make them");
+    }
+    if refused.is_empty() {
+        Ok(there)
+    } else {
+        bail!("{}. Let touchline make topics, or make them", refused.join("; "))
+    }
 }
 
 /// A cleanup policy that loses what must be kept is fatal; all else is the operator's to choose.
@@ -243,12 +262,21 @@ fn check(config: &Config, runtime: &Runtime, admin: &AdminClient<DefaultClientCo
             return Ok(());
         }
     };
+    let mut unseen = Vec::new();
     for (topic, settings) in topics.iter().zip(described) {
-        let Ok(settings) = settings else { continue };
+        // A refusal comes as a topic without any.
+        let Some(settings) = settings.ok().filter(|settings| !settings.entries.is_empty()) else {
+            unseen.push(topic.name);
+            continue;
+        };
         let policy = settings.get("cleanup.policy").and_then(|entry| entry.value.clone()).unwrap_or_default();
         if let Some(wrong) = topic.judge_cleanup(&policy) {
             bail!(Misconfigured(wrong));
         }
+    }
+    if !unseen.is_empty() {
+        let names = unseen.join(", ");
+        warn!("{names}: whether their settings lose nothing cannot be seen; allow this user DescribeConfigs on them");
     }
     Ok(())
 }

@@ -6,14 +6,15 @@
 #   kafka.sh run [--remove] DIR [PORT] [KEY=VALUE ...]
 #                                               the same in the foreground: until standard input ends, then stops it
 #                                               (and removes DIR); fails if the broker ends by itself
-#   kafka.sh tool topics|groups|configs|consume|produce|CLASS ARGS...
+#   kafka.sh tool topics|groups|configs|acls|consume|produce|CLASS ARGS...
 #                                               one of Kafka's own tools
 #
 # Without PORT (or with 0) it takes free ones, the same each time in the same DIR. PORT+1 is the controller's; PORT+2 is
 # plaintext whatever KEY=VALUE, which are broker settings, make of the listener CLIENT on PORT.
 #
 # With KAFKA_PROXIED=1 the listener CLIENT tells its clients to come to PORT+3, where a proxy must stand. With KAFKA_JOIN=DIR
-# it becomes one more broker of the cluster whose first node is in DIR, and runs.
+# it becomes one more broker of the cluster whose first node is in DIR, and runs. KAFKA_USERS, words `NAME=PASSWORD`, are
+# those that SCRAM-SHA-512 knows from the start.
 #
 # It needs Java 17 or newer, and Maven, which fetches Kafka (55 MB) into the user's cache, once. KAFKA_JVM are the JVM's
 # options.
@@ -100,7 +101,11 @@ broker() {
     settings "$@" >"$dir/server.properties"
     logging >"$dir/log4j2.properties"
     if [ ! -e "$dir/data/meta.properties" ]; then
-        "$java" -XX:TieredStopAtLevel=1 -cp "$jars/*" kafka.tools.StorageTool format \
+        local user users=()
+        for user in ${KAFKA_USERS:-}; do
+            users+=(--add-scram "SCRAM-SHA-512=[name=${user%%=*},password=${user#*=}]")
+        done
+        "$java" -XX:TieredStopAtLevel=1 -cp "$jars/*" kafka.tools.StorageTool format ${users[@]+"${users[@]}"} \
             "$([ -n "${KAFKA_JOIN:-}" ] && echo --no-initial-controllers || echo --standalone)" \
             --config "$dir/server.properties" --cluster-id "$(cluster)" >"$dir/format.log" 2>&1 ||
             fail "the directory could not be formatted: $(cat "$dir/format.log")"
@@ -129,6 +134,7 @@ tool() {
     topics) class=org.apache.kafka.tools.TopicCommand ;;
     groups) class=org.apache.kafka.tools.consumer.group.ConsumerGroupCommand ;;
     configs) class=kafka.admin.ConfigCommand ;;
+    acls) class=org.apache.kafka.tools.AclCommand ;;
     consume) class=org.apache.kafka.tools.consumer.ConsoleConsumer ;;
     produce) class=org.apache.kafka.tools.ConsoleProducer ;;
     esac

@@ -80,7 +80,9 @@ enum Failure {
     Client(#[source] KafkaError),
     #[error("sources cannot be read on")]
     Read(#[source] KafkaError),
-    #[error("a record cannot be written to {topic}; the topic must exist and allow it")]
+    #[error("this user needs Read on {0}, which the brokers do not allow")]
+    Denied(String),
+    #[error("a record cannot be written to {topic}; the topic must exist, and allow this user Write")]
     Write {
         topic: String,
         #[source]

@@ -217,7 +217,10 @@ impl KafkaFeed {
         match context.take_trouble() {
             Some(trouble) => {
                 (self.is_at_end, self.is_idle) = (false, false);
-                Err(retry(KafkaFeedError::Client(trouble)))
+                Err(retry(match context.is_denied() {
+                    true => KafkaFeedError::Denied(self.config.group.clone()),
+                    false => KafkaFeedError::Client(trouble),
+                }))
             }
             None => Ok(()),
         }
@@ -344,7 +347,7 @@ impl Feed for KafkaFeed {
     }
 
     fn is_waiting(&self) -> bool {
-        self.ask_at.is_some()
+        self.ask_at.is_some() || self.client.as_ref().is_some_and(|client| client.context().is_denied())
     }
 
     fn missed(&self) -> u64 {

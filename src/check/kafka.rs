@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
 use super::{Finding, unreadable};
@@ -30,8 +31,9 @@ pub(super) fn probe(config: &Config) -> Vec<Finding> {
         Err(error) => return failed(format!("{error:#}")),
     };
     let reader = Reader::new(&client, &format!("{}.check", config.topics.prefix));
-    let metadata = match reader.and_then(|reader| reader.metadata(None)) {
-        Ok(metadata) => metadata,
+    let asked = reader.and_then(|reader| reader.metadata(None).map(|metadata| (reader, metadata)));
+    let (reader, metadata) = match asked {
+        Ok(asked) => asked,
         Err(error) => return failed(format!("{error:#}")),
     };
     let protocol = client.get("security.protocol").unwrap_or("plaintext").to_lowercase();
@@ -40,7 +42,9 @@ pub(super) fn probe(config: &Config) -> Vec<Finding> {
         wanted.iter().map(|topic| topic.name).filter(|name| partitions(&metadata, name).is_some()).collect();
     let settings = cluster::settings(&client, &there);
     let mut findings = vec![Finding::ok(WHAT, greeting(&metadata, &config.kafka.bootstrap_servers, &protocol))];
-    findings.extend(wanted.iter().map(|topic| judge(config, topic, &metadata, settings.get(topic.name))));
+    findings.extend(wanted.iter().map(|topic| {
+        hidden(&reader, topic, &metadata).unwrap_or_else(|| judge(config, topic, &metadata, settings.get(topic.name)))
+    }));
     findings.extend(config.sources.iter().flat_map(|source| look_at_source(source, &metadata)));
     findings
 }
@@ -55,6 +59,16 @@ fn greeting(metadata: &Metadata, servers: &str, protocol: &str) -> String {
 fn partitions(metadata: &Metadata, name: &str) -> Option<usize> {
     let found = metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
     found.map(|topic| topic.partitions().len())
+}
+
+/// Whether this user may not know of a topic, which a list of all of them leaves out.
+fn hidden(reader: &Reader, topic: &Wanted<'_>, metadata: &Metadata) -> Option<Finding> {
+    let is_listed = metadata.topics().iter().any(|found| found.name() == topic.name);
+    let asked = if is_listed { None } else { reader.metadata(Some(topic.name)).ok() }?;
+    let is_denied = |code: RDKafkaErrorCode| code == RDKafkaErrorCode::TopicAuthorizationFailed;
+    let is_hidden = asked.topics().iter().any(|found| found.error().is_some_and(|error| is_denied(error.into())));
+    let what = format!("topic {}", topic.name);
+    is_hidden.then(|| Finding::failed(what, "this user may not see it: allow Describe on it"))
 }
 
 /// What is to be said of one of touchline's own topics.

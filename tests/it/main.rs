@@ -26,6 +26,7 @@ mod oracle;
 mod outputs;
 mod receiver;
 mod refused;
+mod rights;
 mod rotation;
 mod rules;
 mod secured;

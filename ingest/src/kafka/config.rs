@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use touchline_core::rules::Rules;
 
 use crate::formats::canonical::{Decoder, Zones};
@@ -135,6 +135,25 @@ impl Config {
     pub(super) fn check(&self) -> KafkaResult<()> {
         let clients = [self.source_consumer(), self.ticker_consumer(), self.end_sampler(), self.event_producer()];
         clients.iter().try_for_each(|client| client.create_native_config().map(drop))
+    }
+
+    /// What the reader may not read, if that is what the error says.
+    pub(super) fn denied_reader(&self, error: &KafkaError) -> Option<String> {
+        let topics = self.sources.iter().flat_map(|source| &source.topics).map(String::as_str).collect::<Vec<_>>();
+        self.denied(error, SOURCES, &topics.join(", "))
+    }
+
+    /// What the ticker may not read, if that is what the error says.
+    pub(super) fn denied_ticker(&self, error: &KafkaError) -> Option<String> {
+        self.denied(error, TICKER, &self.topics.progress)
+    }
+
+    fn denied(&self, error: &KafkaError, group: &str, topics: &str) -> Option<String> {
+        match error.rdkafka_error_code()? {
+            RDKafkaErrorCode::TopicAuthorizationFailed => Some(topics.to_owned()),
+            RDKafkaErrorCode::GroupAuthorizationFailed => Some(format!("the group {}", self.group(group))),
+            _ => None,
+        }
     }
 
     /// What turns the records of all sources into events.

@@ -35,7 +35,7 @@ struct State {
     records: usize,
     bytes: usize,
     refused: Vec<Refused>,
-    failure: Option<KafkaError>,
+    failure: Option<(String, KafkaError)>,
 }
 
 /// The outputs of a stint from the oldest that has not landed.
@@ -171,7 +171,7 @@ impl Flights {
     }
 
     /// Why outputs do not land at all.
-    pub(super) fn failure(&self) -> Option<KafkaError> {
+    pub(super) fn failure(&self) -> Option<(String, KafkaError)> {
         lock(&self.state).failure.clone()
     }
 }
@@ -200,8 +200,8 @@ impl ProducerContext for Context<Arc<Flights>> {
                 lock(&self.0.state).refused.push(refused);
                 self.0.landed.notify_all();
             }
-            Err((error, _)) => {
-                lock(&self.0.state).failure.get_or_insert_with(|| error.clone());
+            Err((error, message)) => {
+                lock(&self.0.state).failure.get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
                 self.0.landed.notify_all();
             }
         }

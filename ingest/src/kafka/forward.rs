@@ -146,7 +146,7 @@ impl<'a> Forwarder<'a> {
             self.send_alone(refused)?;
         }
         match self.flights.failure() {
-            Some(error) => Err(Failure::Write { topic: self.config.topics.events.clone(), error }),
+            Some((topic, error)) => Err(Failure::Write { topic, error }),
             None => Ok(()),
         }
     }

@@ -260,7 +260,7 @@ impl<'a> Reader<'a> {
             let Some(polled) = self.consumer.poll(patience) else { return Ok(()) };
             match polled {
                 Ok(message) => forward(&message, &mut self.readings, &mut self.forwarder)?,
-                Err(error) => heed(error, &mut self.said_at)?,
+                Err(error) => heed(error, self.config, &mut self.said_at)?,
             }
             if self.flights.is_full() {
                 return Ok(());
@@ -284,7 +284,7 @@ impl<'a> Reader<'a> {
             match polled {
                 // Its partition was assigned or paused at this moment.
                 Ok(message) => forward(&message, &mut self.readings, &mut self.forwarder)?,
-                Err(error) => heed(error, &mut self.said_at)?,
+                Err(error) => heed(error, self.config, &mut self.said_at)?,
             }
         }
         Ok(())
@@ -472,14 +472,17 @@ fn forward(
 }
 
 /// What polling tells besides records.
-fn heed(error: KafkaError, said_at: &mut Option<Instant>) -> Result<(), Failure> {
+fn heed(error: KafkaError, config: &Config, said_at: &mut Option<Instant>) -> Result<(), Failure> {
     match error {
         // Of a member that was fenced, for one.
         KafkaError::MessageConsumptionFatal(_) => Err(Failure::Read(error)),
         // A topic that does not exist yet, a broker that is away: the client tries again by itself.
         error => {
             if said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-                warn!(%error, "some sources cannot be read now");
+                match config.denied_reader(&error) {
+                    Some(what) => warn!(%error, "some sources cannot be read: this user needs Read on {what}"),
+                    None => warn!(%error, "some sources cannot be read now"),
+                }
                 *said_at = Some(Instant::now());
             }
             Ok(())

@@ -94,7 +94,8 @@ fn newest(config: &Config, end: i64, stop: &Stop<'_>) -> Result<Option<Option<Ru
             }
             Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(Failure::Read(error)),
             // The client tries again by itself.
-            Some(Err(_)) | None => {}
+            Some(Err(error)) => config.denied_ticker(&error).map_or(Ok(()), |what| Err(Failure::Denied(what)))?,
+            None => {}
         }
     }
     Ok(None)

@@ -112,7 +112,10 @@ fn turn(office: &Office<'_>, term: &mut Option<Term>) -> Result<(), Failure> {
             }
         }
         Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(Failure::Read(error)),
-        Some(Err(error)) => debug!(%error, "the progress topic is read on as soon as that is possible"),
+        Some(Err(error)) => match office.config.denied_ticker(&error) {
+            Some(what) => return Err(Failure::Denied(what)),
+            None => debug!(%error, "the progress topic is read on as soon as that is possible"),
+        },
         None => {}
     }
     term.as_mut().map_or(Ok(()), |term| term.step(office))

@@ -19,6 +19,12 @@ pub enum ProcessError {
     /// Kafka says something that waiting does not change.
     #[error("Kafka refuses to go on")]
     Refused(#[source] KafkaError),
+    /// Kafka does not allow what the processor does.
+    #[error("the brokers refuse to go on: this user needs {needs}")]
+    Denied {
+        /// The rights, and what on.
+        needs: String,
+    },
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -24,7 +24,7 @@ use super::error::ProcessError;
 use super::open::{SAY_EVERY, committed};
 use super::status::{Doing, Restoring};
 use super::transaction::{Failure, Offsets};
-use super::{Config, Shared};
+use super::{Config, Shared, Topics};
 use crate::StoreError;
 
 /// A worker that has been behind for so long commits so seldom: what changes again until then is published once. Those of its
@@ -255,11 +255,13 @@ impl<C: Cluster> Worker<C> {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 Err(ProcessError::Truncated { topic: self.config.topics.events.clone(), source: error })
             }
-            Some(code) if is_refusal(code) => Err(ProcessError::Refused(error)),
-            _ => {
-                debug!(worker = self.number, %error, "poll");
-                Ok(())
-            }
+            code => match code.and_then(|code| needs(&self.config, code)) {
+                Some(needs) => Err(ProcessError::Denied { needs }),
+                None => {
+                    debug!(worker = self.number, %error, "poll");
+                    Ok(())
+                }
+            },
         }
     }
 
@@ -407,8 +409,8 @@ impl<C: Cluster> Worker<C> {
         warn!(worker = self.number, %error, "it is not certain what was published; going on from the last commit");
         self.shared.metrics.aborted();
         (self.producer, self.aborted) = (None, 0);
-        if error.rdkafka_error_code().is_some_and(is_refusal) {
-            return Err(ProcessError::Refused(error));
+        if let Some(needs) = error.rdkafka_error_code().and_then(|code| needs(&self.config, code)) {
+            return Err(ProcessError::Denied { needs });
         }
         self.retry_at = clock::now();
         for active in self.active_mut() {
@@ -425,7 +427,10 @@ impl<C: Cluster> Worker<C> {
         self.retry_at = clock::now() + RETRY;
         let producer = self.cluster.producer(self.number).map_err(ProcessError::Client)?;
         if let Err(error) = producer.enter() {
-            self.waits(&error, "the broker does not let a producer in; trying again");
+            match error.rdkafka_error_code().and_then(|code| needs(&self.config, code)) {
+                Some(needs) => self.waits(&error, &format!("this user needs {needs}; trying again")),
+                None => self.waits(&error, "the broker does not let a producer in; trying again"),
+            }
             return Ok(());
         }
         let numbers: Vec<i32> = self.active().map(|active| active.number).collect();
@@ -471,14 +476,20 @@ impl<C: Cluster> Worker<C> {
 const BATCH_BYTES: usize = 32 << 20;
 
 /// Whether somebody has to allow it first.
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed
-            | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-    )
+fn needs(config: &Config, code: RDKafkaErrorCode) -> Option<String> {
+    let Config { prefix, group, topics, .. } = config;
+    match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            let Topics { events, alerts, scores, facts, dead_letters } = topics;
+            Some(format!("Read on {events}, and Write on {alerts}, {scores}, {facts} and {dead_letters}"))
+        }
+        RDKafkaErrorCode::GroupAuthorizationFailed => Some(format!("Read on the group {group}")),
+        RDKafkaErrorCode::TransactionalIdAuthorizationFailed => {
+            Some(format!("Write on the transactional ids that begin with {prefix}."))
+        }
+        RDKafkaErrorCode::ClusterAuthorizationFailed => Some("IdempotentWrite on the cluster".to_owned()),
+        _ => None,
+    }
 }
 
 fn failed(partition: i32, source: StepError<StoreError>) -> ProcessError {

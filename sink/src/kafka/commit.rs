@@ -103,7 +103,8 @@ impl KafkaFeed {
             Err(source) => {
                 // It may have been committed or not: that is read again.
                 self.lanes.values_mut().for_each(|partition| partition.committed = None);
-                Err(retry(KafkaFeedError::Cluster { action: "write dead letters".to_owned(), source }))
+                let action = format!("write to {}, as {}", self.config.dead_letters, Letters::id(&self.config));
+                Err(retry(KafkaFeedError::Cluster { action, source }))
             }
         }
     }

@@ -41,6 +41,9 @@ pub enum KafkaFeedError {
         /// Why it failed.
         source: KafkaError,
     },
+    /// The cluster does not let the group be joined.
+    #[error("this user may not read as the group {0}: allow it Read on that group")]
+    Denied(String),
     /// A topic does not exist.
     #[error("there is no topic {0}: it is waited for. Whoever publishes it makes it; otherwise look at [topics]")]
     Missing(String),

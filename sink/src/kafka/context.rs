@@ -12,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
@@ -37,6 +38,8 @@ pub struct Context {
     commit: Mutex<Option<KafkaResult<()>>>,
     stats: Mutex<Option<Stats>>,
     trouble: Mutex<Option<String>>,
+    /// The group may not be joined, which librdkafka says once.
+    is_denied: AtomicBool,
     /// A callback has been served since the last look.
     has_served: AtomicBool,
     /// Nobody serves the queues any more.
@@ -65,6 +68,11 @@ impl Context {
 
     pub fn take_trouble(&self) -> Option<String> {
         lock(&self.trouble).take()
+    }
+
+    /// Whether the group may not be joined.
+    pub fn is_denied(&self) -> bool {
+        self.is_denied.load(Ordering::Relaxed)
     }
 
     /// Whether a poll that returned nothing has served a callback instead: then there may be more.
@@ -97,6 +105,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            self.is_denied.store(true, Ordering::Relaxed);
+        }
         *lock(&self.trouble) = Some(format!("{error}: {reason}"));
         self.served();
     }
@@ -132,7 +143,10 @@ impl ConsumerContext for Context {
         }
         let places = list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect();
         let moved = match code {
-            Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Move::Assign(places),
+            Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.is_denied.store(false, Ordering::Relaxed);
+                Move::Assign(places)
+            }
             _ => Move::Revoke(places),
         };
         lock(&self.moves).push_back(moved);

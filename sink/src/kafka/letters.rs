@@ -37,12 +37,17 @@ impl Letters {
     pub fn new(config: &KafkaFeedConfig) -> KafkaResult<Letters> {
         let mut client: ClientConfig = config.client.clone();
         client
-            .set("transactional.id", format!("{}.{}", config.group, config.instance))
+            .set("transactional.id", Letters::id(config))
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
             .set("message.timeout.ms", MESSAGE_TIMEOUT_MS);
         let producer: ThreadedProducer<_> = client.create_with_context(Quiet)?;
         producer.init_transactions(WITHIN)?;
         Ok(Letters { producer, topic: config.dead_letters.clone() })
+    }
+
+    /// The transactional id.
+    pub fn id(config: &KafkaFeedConfig) -> String {
+        format!("{}.{}", config.group, config.instance)
     }
 
     /// Publishes the letters and commits the offsets as one. After an error the outcome is not known.

@@ -42,6 +42,16 @@ const CLUSTER: [&str; 7] = [
     "broker.heartbeat.interval.ms=500",
 ];
 
+/// What lets in whom it knows, and lets them do what they are allowed. Who comes by the other listeners may do everything.
+const GUARDED: [&str; 6] = [
+    "listener.security.protocol.map=CLIENT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT,INTERNAL:PLAINTEXT",
+    "listener.name.client.sasl.enabled.mechanisms=SCRAM-SHA-512",
+    "listener.name.client.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;",
+    "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found=false",
+    "super.users=User:ANONYMOUS",
+];
+
 /// A broker, alone in its cluster or not.
 pub struct Kafka {
     server: Server,
@@ -80,6 +90,15 @@ impl Kafka {
     pub fn start(settings: &[(&str, &str)]) -> Kafka {
         let settings = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
         Kafka::behind(Server::start("kafka.sh", "-TERM", settings, Vec::new()), 0)
+    }
+
+    /// One of the test's own whose listener `CLIENT` knows users by SCRAM-SHA-512, who may do nothing that [`Kafka::acls`] has
+    /// not allowed. This kit may do everything.
+    pub fn guarded<'a>(users: impl IntoIterator<Item = (&'a str, &'a str)>) -> Kafka {
+        let settings = GUARDED.iter().map(|setting| (*setting).to_owned()).collect();
+        let users: Vec<_> = users.into_iter().map(|(name, password)| format!("{name}={password}")).collect();
+        let environment = vec![("KAFKA_USERS", users.join(" "))];
+        Kafka::behind(Server::start("kafka.sh", "-TERM", settings, environment), 0)
     }
 
     /// Three of the test's own. Every topic is on all of them, and what is written is on two before it counts.
@@ -121,6 +140,12 @@ impl Kafka {
         // What a broker that is away writes into the output of tests tells nothing.
         config.set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg);
         config
+    }
+
+    /// Adds rights, or removes them: what `kafka-acls.sh` takes.
+    pub fn acls(&self, arguments: &[&str]) {
+        let open = format!("127.0.0.1:{}", self.server.port() + 2);
+        self.server.tool(&[&["acls", "--bootstrap-server", &open, "--force"], arguments].concat());
     }
 
     /// A name for a topic, or for a group or prefix, that no other test of this broker has.

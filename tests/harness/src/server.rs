@@ -108,6 +108,19 @@ impl Server {
         Running { script: child, pid: fs::read_to_string(dir.join("pid")).unwrap().trim().to_owned() }
     }
 
+    /// Runs one of the server's own tools to its end.
+    ///
+    /// # Panics
+    ///
+    /// It fails, or says that something has.
+    pub fn tool(&self, arguments: &[&str]) {
+        let script = Path::new(SCRIPTS).join(self.script);
+        let ran = Command::new(script).arg("tool").args(arguments).output().unwrap();
+        let said = [ran.stdout, ran.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(ran.status.success() && !said.contains("Error"), "{said}");
+    }
+
     fn end(&self, with: &str) {
         let mut running = self.running();
         signal(with, running.as_ref());
