@@ -4,5 +4,6 @@ mod changes;
 mod faults;
 mod place;
 mod questions;
+mod roles;
 mod schema;
 mod stored;
