@@ -15,6 +15,8 @@ const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kafka-acls.txt")
 const STAGES: [(&str, &str); 3] = [("ingest", "ingest"), ("process", "process"), ("sink", "sink hook")];
 /// Whoever looks after dead letters, as the list calls them.
 const LOOKS_AFTER: &str = "dead-letters";
+/// Whoever erases contacts, as the list calls them.
+const ERASES: &str = "erase";
 /// One that was refused for good ends like this, and its supervisor starts it again.
 const FAILED: i32 = 70;
 /// No alert, so that the receiver never sees it and a dead letter is due.
@@ -87,9 +89,9 @@ fn grants() -> Vec<Grant> {
     text.lines().filter(|line| !line.is_empty()).flat_map(Grant::of).collect()
 }
 
-fn users() -> [&'static str; 4] {
+fn users() -> [&'static str; 5] {
     let [ingest, process, sink] = STAGES.map(|(user, _)| user);
-    [ingest, process, sink, LOOKS_AFTER]
+    [ingest, process, sink, LOOKS_AFTER, ERASES]
 }
 
 fn password(user: &str) -> String {
@@ -224,6 +226,10 @@ fn what_is_listed_is_enough_and_each_of_it_is_missed() {
     let running = STAGES.map(|(stage, _)| guarded.run(stage));
     eventually(DEADLINE, "Bob's alert", || guarded.is_told_of("bob@acme.example"));
     eventually(DEADLINE, "the dead letter of what is no alert", || guarded.letters().contains(&"\"sink hook\"".into()));
+    let ran = guarded.place.run(&guarded.line(ERASES, "erase bob@acme.example --json")).ok();
+    let (is_done, kept) = (ran.json()["is_done"].clone(), ran.json()["kept"].clone());
+    assert_eq!(is_done, true, "{ran}");
+    assert!(kept.as_array().unwrap().iter().all(|kept| kept["until"].is_string()), "{ran}");
     for running in running {
         running.signal("TERM");
         running.ended().ok();
