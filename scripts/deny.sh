@@ -22,6 +22,8 @@ if ! cargo deny --version >/dev/null 2>&1; then
 fi
 
 deny() { cargo deny --workspace --all-features --locked "$@"; }
+# What is only ever run by who builds it: it may have other licences, and its own versions.
+deny_fuzz() { cargo deny --manifest-path tests/fuzz/Cargo.toml --config deny.toml --locked "$@"; }
 
 # Nobody is there to type a name and a password.
 fetch_database() {
@@ -31,6 +33,7 @@ fetch_database() {
 }
 
 deny check --deny warnings bans licenses sources
+deny_fuzz check --deny warnings sources
 
 # The model is pure by its manifest, at any depth.
 if impure=$(cargo tree --locked -p touchline-core -e normal --prefix none | grep -E '^(tokio|mio|socket2|rdkafka|rocksdb) '); then
@@ -40,6 +43,7 @@ fi
 
 if why=$(fetch_database); then
     deny check --deny warnings advisories
+    deny_fuzz check --deny warnings advisories
 else
     why=$(printf '%s\n' "$why" | sed '/^[[:space:]]*$/d' | tail -n 1)
     echo "deny: advisories NOT CHECKED: the RustSec database could not be fetched (${why:-no answer in $FETCH_SECONDS s})" >&2
