@@ -82,14 +82,26 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
     })
 }
 
-/// Resolves names to public addresses only.
-pub struct PublicOnly;
+/// Resolves names as the system does.
+pub struct System;
 
-impl Resolve for PublicOnly {
+impl Resolve for System {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
-            let public = public(name.as_str(), found)?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Resolves names to public addresses only, whatever another says.
+pub struct PublicOnly<R>(pub R);
+
+impl<R: Resolve> Resolve for PublicOnly<R> {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (asked, found) = (name.as_str().to_owned(), self.0.resolve(name));
+        Box::pin(async move {
+            let public = public(&asked, found.await?.collect())?;
             Ok(Box::new(public.into_iter()) as Addrs)
         })
     }
@@ -107,9 +119,58 @@ fn public(name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Address
     if public.is_empty() { Err(refused) } else { Ok(public) }
 }
 
+/// A resolver whose answer is another each time, the last one from then on.
+#[cfg(test)]
+pub struct Rebinding(std::sync::Mutex<std::collections::VecDeque<Vec<IpAddr>>>);
+
+#[cfg(test)]
+impl Rebinding {
+    /// With these answers.
+    pub fn new(answers: &[&[&str]]) -> Rebinding {
+        let addresses = |answer: &&[&str]| answer.iter().map(|address| address.parse().unwrap()).collect();
+        Rebinding(std::sync::Mutex::new(answers.iter().map(addresses).collect()))
+    }
+}
+
+#[cfg(test)]
+impl Resolve for Rebinding {
+    fn resolve(&self, _: Name) -> Resolving {
+        let mut answers = self.0.lock().unwrap();
+        let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
+        let addresses = answer.into_iter().flatten().map(|address| SocketAddr::new(address, 0));
+        let found = Ok(Box::new(addresses) as Addrs);
+        Box::pin(async { found })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_judged_each_time_that_it_is_resolved() {
+        let resolver = PublicOnly(Rebinding::new(&[
+            &["1.1.1.1"],
+            &["127.0.0.1"],
+            &["1.1.1.1", "169.254.169.254", "::ffff:10.0.0.1"],
+            &["::ffff:169.254.169.254"],
+            &["2a00::1"],
+        ]));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let check = |expected: Result<&[&str], &str>| {
+            let found = runtime.block_on(resolver.resolve("crm.example.com".parse().unwrap()));
+            let found = found.map(|all| all.map(|address| address.ip().to_string()).collect::<Vec<_>>());
+            match expected {
+                Ok(expected) => assert_eq!(found.unwrap(), expected),
+                Err(part) => assert!(found.as_ref().is_err_and(|why| why.to_string().contains(part)), "{found:?}"),
+            }
+        };
+        check(Ok(&["1.1.1.1"]));
+        check(Err("127.0.0.1 is a loopback address"));
+        check(Ok(&["1.1.1.1"]));
+        check(Err("is a link-local address"));
+        check(Ok(&["2a00::1"]));
+    }
 
     #[test]
     fn what_an_address_is() {

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use reqwest::dns::Resolve;
 use reqwest::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Proxy, Response, StatusCode, Url, retry, tls};
 use tokio::time::{Instant, timeout_at};
 
-use super::address::PublicOnly;
+use super::address::{PublicOnly, System};
 use super::endpoint::{Failure, Fault};
 use super::message::Message;
 use super::schedule::retry_after;
@@ -50,6 +51,11 @@ pub struct Client {
 impl Client {
     /// Fails if something in the configuration makes no sense.
     pub fn new(config: &WebhookConfig) -> Result<Client, WebhookError> {
+        Client::with(config, System)
+    }
+
+    /// The same, with names resolved by `resolver`.
+    fn with(config: &WebhookConfig, resolver: impl Resolve + 'static) -> Result<Client, WebhookError> {
         let url = parse_url(&config.url, config.allow_private, config.allow_http)?;
         let wrong =
             |setting| move |source: reqwest::Error| WebhookError::Unusable { setting, source: source.without_url() };
@@ -71,8 +77,10 @@ impl Client {
         if let Some(proxy) = &config.proxy {
             // The proxy resolves the name, and says what it lets through.
             builder = builder.proxy(Proxy::all(proxy).map_err(wrong("proxy"))?);
-        } else if !config.allow_private {
-            builder = builder.dns_resolver(PublicOnly);
+        } else if config.allow_private {
+            builder = builder.dns_resolver(resolver);
+        } else {
+            builder = builder.dns_resolver(PublicOnly(resolver));
         }
         if let Some(ca) = &config.ca {
             builder = builder.tls_certs_merge(Certificate::from_pem_bundle(ca).map_err(wrong("ca"))?);
@@ -230,4 +238,46 @@ fn describe(error: reqwest::Error) -> String {
         cause = source;
     }
     format!("{kind}: {cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::super::address::Rebinding;
+    use super::*;
+
+    /// Sends once for each answer to a receiver on this machine, and gives what came of it. The receiver refuses, and closes.
+    fn send(answers: &[&[&str]], allow_private: bool) -> Vec<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || listener.incoming().for_each(drop));
+        let secret = Secret::parse("whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0").unwrap();
+        let url = format!("http://crm.example.com:{port}/");
+        let config = WebhookConfig { allow_private, allow_http: true, ..WebhookConfig::new("crm", url, vec![secret]) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = Client::with(&config, Rebinding::new(answers)).unwrap();
+            let message = Message { id: "1".to_owned(), body: b"{}".to_vec() };
+            let mut told = Vec::new();
+            for _ in answers {
+                told.push(format!("{:?}", client.send(&message).await));
+            }
+            told
+        })
+    }
+
+    #[test]
+    fn a_name_that_changes_its_mind_leads_nowhere() {
+        let answers: [&[&str]; 4] =
+            [&["127.0.0.1"], &["::ffff:127.0.0.1"], &["10.0.0.1", "127.0.0.1"], &["169.254.169.254"]];
+        for told in send(&answers, false) {
+            assert!(told.contains("no connection") && told.contains("which no webhook is sent to"), "{told}");
+        }
+        // The same answers lead there where they are allowed to.
+        for told in send(&answers[..1], true) {
+            assert!(told.contains("the connection broke"), "{told}");
+        }
+    }
 }
