@@ -42,7 +42,7 @@ pub fn client(config: &Config) -> Result<ClientConfig> {
     client.set("bootstrap.servers", &config.kafka.bootstrap_servers);
     client.set("client.id", "touchline");
     for (name, secret) in &config.kafka.properties {
-        client.set(name, secret.read().with_context(|| format!("[kafka.properties] {name}"))?);
+        client.set(name, secret.read().with_context(|| format!("[kafka.properties] {name}"))?.as_str());
     }
     Ok(client)
 }

@@ -66,7 +66,7 @@ fn unfit(error: impl std::error::Error) -> Misconfigured {
 pub fn webhook_config(name: &str, webhook: &config::Webhook) -> Result<WebhookConfig> {
     let secret = |secret: &config::Secret| webhook::Secret::parse(&secret.read()?).map_err(|error| unfit(error).into());
     let secrets = webhook.secrets.iter().map(secret).collect::<Result<Vec<_>>>()?;
-    let default = WebhookConfig::new(name, webhook.url.read()?, secrets);
+    let default = WebhookConfig::new(name, webhook.url.read()?.as_str(), secrets);
     let certificates = |path: &PathBuf| fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
     Ok(WebhookConfig {
         schedule: webhook.schedule.clone().unwrap_or(default.schedule),
@@ -74,7 +74,7 @@ pub fn webhook_config(name: &str, webhook: &config::Webhook) -> Result<WebhookCo
         concurrency: webhook.concurrency.unwrap_or(default.concurrency),
         allow_private: webhook.allow_private,
         allow_http: webhook.allow_http,
-        proxy: webhook.proxy.as_ref().map(config::Secret::read).transpose()?,
+        proxy: webhook.proxy.as_ref().map(|proxy| proxy.read().map(|proxy| proxy.to_string())).transpose()?,
         ca: webhook.ca.as_ref().map(certificates).transpose()?,
         ..default
     })
@@ -84,7 +84,7 @@ pub fn webhook_config(name: &str, webhook: &config::Webhook) -> Result<WebhookCo
 pub fn postgres_config(name: &str, postgres: &config::Postgres) -> Result<PostgresConfig> {
     Ok(PostgresConfig {
         name: name.to_owned(),
-        url: postgres.url.read()?,
+        url: postgres.url.read()?.to_string(),
         password: postgres.password.as_ref().map(config::Secret::read).transpose()?,
         schema: postgres.schema.clone(),
     })

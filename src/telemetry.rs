@@ -18,10 +18,16 @@ pub enum LogFormat {
 /// It calls an error that a consumer which was fenced has nothing to leave.
 const SILENT: &str = "rdkafka::consumer::base_consumer=off";
 
-/// Logs from `level` up, or what `TOUCHLINE_LOG` asks for (`info`, `touchline_processor=debug`, …).
+/// What tells of people is written only where it is asked for by its name, at whatever level all else is: our own target, and
+/// what the client of PostgreSQL says of statements, which has the values of rows in it.
+const DISCREET: &str = "personal=off,tokio_postgres=info";
+
+/// Logs from `level` up, or what `TOUCHLINE_LOG` asks for (`info`, `touchline_processor=debug`, `info,personal=debug`, …).
 pub fn init(format: LogFormat, level: &str) {
-    let filter =
-        EnvFilter::try_from_env("TOUCHLINE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},{SILENT}")));
+    let asked = std::env::var("TOUCHLINE_LOG").ok().filter(|asked| !asked.is_empty());
+    // What comes later counts.
+    let asked = asked.and_then(|asked| EnvFilter::try_new(format!("{DISCREET},{asked}")).ok());
+    let filter = asked.unwrap_or_else(|| EnvFilter::new(format!("{level},{SILENT},{DISCREET}")));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // The first caller's logger stays: in tests there may be one already.
     let _ = match format {

@@ -42,6 +42,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio::time;
+use zeroize::Zeroizing;
 
 use crate::sink::{Batch, BoxFuture, Cursor, Delivered, Lane, Sink, SinkError, Start};
 use address::Address;
@@ -61,7 +62,7 @@ pub struct PostgresConfig {
     /// `postgresql://user@host:5432/database?sslmode=verify-full`, as libpq has it.
     pub url: String,
     /// In the place of one in the URL.
-    pub password: Option<String>,
+    pub password: Option<Zeroizing<String>>,
     /// The schema that the tables are in; made if it does not exist.
     pub schema: String,
 }

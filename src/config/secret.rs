@@ -5,6 +5,8 @@ use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::{env, fmt};
 
+use zeroize::Zeroizing;
+
 /// A password or key is short; a file that is longer is another file.
 const BYTES: u64 = 64 << 10;
 
@@ -51,16 +53,19 @@ impl Secret {
         }
     }
 
-    /// The value.
+    /// The value, which is wiped from memory once it is dropped.
     ///
     /// # Errors
     /// It is not where the configuration says.
-    pub fn read(&self) -> Result<String, SecretError> {
+    pub fn read(&self) -> Result<Zeroizing<String>, SecretError> {
         match self {
-            Secret::Plain(text) => Ok(text.clone()),
-            Secret::Env(name) => env::var(name).map_err(|_| SecretError::Unset { name: name.clone() }),
+            Secret::Plain(text) => Ok(Zeroizing::new(text.clone())),
+            Secret::Env(name) => {
+                env::var(name).map(Zeroizing::new).map_err(|_| SecretError::Unset { name: name.clone() })
+            }
             Secret::File(path) => {
-                let mut text = String::new();
+                // Where it grows it would leave its beginning behind.
+                let mut text = Zeroizing::new(String::with_capacity(BYTES as usize));
                 let read = File::open(path).and_then(|file| file.take(BYTES).read_to_string(&mut text));
                 read.map_err(|source| SecretError::Unreadable { path: path.clone(), source })?;
                 let end = text.trim_end_matches(['\r', '\n']).len();

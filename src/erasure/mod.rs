@@ -24,5 +24,5 @@ pub fn key(config: &Config) -> Result<ErasureKey> {
         );
         return Err(Misconfigured(why).into());
     }
-    Ok(ErasureKey::new(key))
+    Ok(ErasureKey::new(key.as_bytes()))
 }

@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -181,6 +183,17 @@ impl Running {
     /// What it has written on standard error so far.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.err).unwrap()
+    }
+
+    /// A page of its HTTP port, with its head.
+    pub fn page(&self, path: &str) -> String {
+        let said = self.said();
+        let address = said.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: touchline\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// Sends a signal by its name, `INT` or `TERM`.

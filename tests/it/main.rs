@@ -12,6 +12,7 @@ mod community;
 mod corridor;
 mod crash;
 mod dead_letters;
+mod discreet;
 mod documented;
 mod erasure;
 mod faults;

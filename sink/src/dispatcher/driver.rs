@@ -25,6 +25,9 @@ use crate::sink::{
     Settled, Sink, SinkError, Start,
 };
 
+/// Lines of this target tell of people. They are not written unless somebody asks for them by this name.
+const PERSONAL: &str = "personal";
+
 /// How often a sink without news may do what it has put off.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 
@@ -365,7 +368,9 @@ impl Driver {
     async fn reject(&mut self, lane: &Lane, refused: &[Refused]) -> Result<(), SinkError> {
         let Some((_, reason)) = refused.first() else { return Ok(()) };
         let sink = self.sink.name().to_owned();
-        warn!(sink, %lane, count = refused.len(), first_reason = reason, "changes rejected; they become dead letters");
+        warn!(sink, %lane, count = refused.len(), "changes rejected; they become dead letters, which say why");
+        // It may repeat what was refused.
+        debug!(target: PERSONAL, sink, %lane, reason, "the first was rejected");
         // A dead letter that is rejected stands among the dead letters already; another one would be read here again.
         let others = refused.iter().filter(|(change, _)| change.topic != Topic::DeadLetters);
         let rejections: Vec<_> =

@@ -79,7 +79,7 @@ impl Address {
             return Err(PostgresError::Url("names no host".to_owned()));
         }
         if let Some(password) = &config.password {
-            parsed.password(password);
+            parsed.password(password.as_bytes());
         }
         if parsed.get_user().is_none() {
             return Err(PostgresError::Url("names no user: postgresql://user@host/database".to_owned()));

@@ -177,9 +177,9 @@ impl Client {
             Some(location) => {
                 format!("{status} to {}: redirects are not followed, set url to where it is", self.place(location))
             }
-            None => format!("{status}{}", excerpt(body)),
+            None => status.to_string(),
         };
-        Failure { fault, reason, retry_after }
+        Failure { fault, reason, said: excerpt(body), retry_after }
     }
 
     /// A place without what may be secret of it.
@@ -194,7 +194,7 @@ impl Client {
 }
 
 fn unavailable(reason: String) -> Failure {
-    Failure { fault: Fault::Unavailable, reason, retry_after: None }
+    Failure { fault: Fault::Unavailable, reason, said: String::new(), retry_after: None }
 }
 
 /// Whether a connection that had been made broke before there was an answer.

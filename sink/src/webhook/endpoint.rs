@@ -37,6 +37,8 @@ pub struct Failure {
     pub fault: Fault,
     /// What happened, for people.
     pub reason: String,
+    /// What the receiver has said of it, which may repeat what it was sent: for the dead letter, and for no log.
+    pub said: String,
     /// How long the receiver asks to wait.
     pub retry_after: Option<Duration>,
 }

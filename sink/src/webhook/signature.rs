@@ -11,6 +11,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 /// What a secret begins with, so that people and scanners know it for one.
 const PREFIX: &str = "whsec_";
@@ -22,7 +23,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A key that sender and receiver share. Its `Debug` does not tell it.
+/// A key that sender and receiver share. Its `Debug` does not tell it, and it is wiped from memory when it is dropped.
 #[derive(Clone)]
 pub struct Secret(Hmac<Sha256>);
 
@@ -42,7 +43,7 @@ impl Secret {
     pub fn parse(text: &str) -> Result<Secret, SecretError> {
         let wrong = |problem| SecretError { problem };
         let encoded = text.trim().strip_prefix(PREFIX).ok_or(wrong("does not begin so"))?;
-        let key = LENIENT.decode(encoded).map_err(|_| wrong("is not base64 behind that"))?;
+        let key = LENIENT.decode(encoded).map(Zeroizing::new).map_err(|_| wrong("is not base64 behind that"))?;
         if !KEY_BYTES.contains(&key.len()) {
             return Err(wrong(if key.len() < *KEY_BYTES.start() { "is too short" } else { "is too long" }));
         }

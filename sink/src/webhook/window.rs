@@ -315,7 +315,7 @@ impl Window {
             self.sendable.insert((pending.at, ticket));
             return Some(failure.reason);
         }
-        let reason = format!("{}; given up {}", failure.reason, pending.effort(now));
+        let reason = format!("{}{}; given up {}", failure.reason, failure.said, pending.effort(now));
         self.settle(ticket, Some(&reason));
         None
     }

@@ -128,10 +128,7 @@ fn check(reply: Reply, reason: &str) {
 fn whatever_a_receiver_does_the_message_comes_through() {
     check(status(500), "did not take a message: 500 Internal Server Error");
     check(status(404), "404 Not Found");
-    check(
-        Reply::Answer(422, "", b"{\"error\":\n\"unknown\"}".to_vec()),
-        r#"422 Unprocessable Entity: {"error": "unknown"}"#,
-    );
+    check(Reply::Answer(422, "", b"{\"error\":\n\"unknown\"}".to_vec()), "422 Unprocessable Entity");
     check(Reply::HangUp, "the connection broke");
     check(Reply::HangUpInBody, "200 OK, but the connection broke");
     check(Reply::Garbage, "the connection broke");

@@ -35,7 +35,7 @@ fn batch(changes: Vec<Change>, next: Option<u64>) -> Batch {
 }
 
 fn failure(fault: Fault) -> Failure {
-    Failure { fault, reason: "no".into(), retry_after: None }
+    Failure { fault, reason: "no".into(), said: String::new(), retry_after: None }
 }
 
 /// The sequences that a message is about.

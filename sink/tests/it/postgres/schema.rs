@@ -107,7 +107,7 @@ fn a_configuration_that_cannot_work_is_refused_before_it_is_tried() {
         let config = PostgresConfig {
             name: "w".to_owned(),
             url: url.to_owned(),
-            password: Some("hush-hush".to_owned()),
+            password: Some("hush-hush".to_owned().into()),
             schema: "touchline".to_owned(),
         };
         let sentence = PostgresSink::new(&config).err().map(|error| chain(&error));
