@@ -56,6 +56,10 @@ lint: ## Check format, lints, documentation, and what we depend on
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps --locked
 	bash scripts/deny.sh
 
+.PHONY: sbom
+sbom: ## Write what touchline is made of, as CycloneDX, to touchline.cdx.json
+	bash scripts/sbom.sh > touchline.cdx.json
+
 .PHONY: rules
 rules: ## Check and test the alerting rules for Prometheus
 	@bash scripts/setup.sh dev
@@ -91,7 +95,7 @@ doc: ## Write the code's documentation, and say where it is
 .PHONY: clean
 clean: ## Remove what the tour has written; what is built stays (that is `cargo clean`)
 	rm -rf touchline-out acme-out live-out two-months-out load-out my-state
-	rm -f acme.jsonl bad.jsonl load.jsonl bad.toml two-months.toml
+	rm -f acme.jsonl bad.jsonl load.jsonl bad.toml two-months.toml touchline.cdx.json
 
 .PHONY: setup
 setup: ## Install what building needs, if anything is missing

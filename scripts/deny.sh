@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks what touchline is made of, as deny.toml says: versions, licences and where crates come from, always; and known
-# vulnerabilities, whenever their database can be had.
+# vulnerabilities, whenever their database can be had. Of the fuzzer, which has a lock file of its own and is no part of
+# touchline, it checks where crates come from, and the vulnerabilities.
 #
 # The database (RustSec's) is a repository on GitHub, which not every machine reaches. Where it cannot be fetched, this
 # says so in one line, and succeeds if all else is well. Where it can, a finding fails.
@@ -22,8 +23,7 @@ if ! cargo deny --version >/dev/null 2>&1; then
 fi
 
 deny() { cargo deny --workspace --all-features --locked "$@"; }
-# What is only ever run by who builds it: it may have other licences, and its own versions.
-deny_fuzz() { cargo deny --manifest-path tests/fuzz/Cargo.toml --config deny.toml --locked "$@"; }
+deny_fuzz() { cargo deny --manifest-path tests/fuzz/Cargo.toml --config deny.toml --all-features --locked "$@"; }
 
 # Nobody is there to type a name and a password.
 fetch_database() {
