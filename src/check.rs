@@ -21,7 +21,7 @@ use serde::Serialize;
 use touchline_processor::Snapshots;
 
 use crate::cli::{self, Misconfigured};
-use crate::config::{self, Config, Secret};
+use crate::config::{self, Config, Secret, Tokens};
 use crate::{erasure, http};
 
 /// For a connection: what takes longer is as good as not there.
@@ -127,14 +127,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 /// Probes all that the configuration names, in the order of the corridor.
 fn probe(config: &Config) -> Vec<Finding> {
     let mut probes = Vec::new();
-    if config.erasure_key.is_some() {
-        let asked = config.clone();
-        probes.push(Probe::start("erasure", move || vec![look_at_erasure_key(&asked)]));
-    }
-    if config.http != Config::default().http {
-        let asked = config.http.clone();
-        probes.push(Probe::start("http", move || vec![look_at_port(&asked)]));
-    }
     if config.kafka.is_named {
         let (asked, dir) = (config.clone(), config.state.dir.clone());
         probes.push(Probe::start("kafka", move || kafka::probe(&asked)));
@@ -145,6 +137,15 @@ fn probe(config: &Config) -> Vec<Finding> {
     for sink in &config.sinks {
         let sink = sink.clone();
         probes.push(Probe::start(format!("sink {}", sink.name), move || sinks::probe(&sink)));
+    }
+    if config.erasure_key.is_some() {
+        let asked = config.clone();
+        probes.push(Probe::start("erasure", move || vec![look_at_erasure_key(&asked)]));
+    }
+    let Tokens { read, operate } = &config.http.tokens;
+    if config.http.certificate.is_some() || !read.is_empty() || !operate.is_empty() {
+        let asked = config.http.clone();
+        probes.push(Probe::start("http", move || vec![look_at_port(&asked)]));
     }
     let until = Instant::now() + ALL_WITHIN;
     probes.into_iter().flat_map(|probe| probe.findings(until)).collect()
