@@ -46,7 +46,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if !options.until_end {
         http::serve(&config.http, registry.clone(), health.clone())?;
     }
-    let _watch = topics::prepare(config, &client, &health, &stop)?;
+    // Who is stopped while it waits has begun nothing.
+    let Some(_watch) = topics::prepare(config, &client, &health, &stop)? else { return Ok(ExitCode::SUCCESS) };
     let instance = Instance::take(&config.state.dir, INSTANCE)?;
     let prepared = Prepared::new(options, client.clone(), &instance, &registry)?;
     prepared.watch(&health);

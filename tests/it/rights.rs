@@ -19,6 +19,7 @@ const LOOKS_AFTER: &str = "dead-letters";
 const ERASES: &str = "erase";
 /// One that was refused for good ends like this, and its supervisor starts it again.
 const FAILED: i32 = 70;
+const CONFIG: i32 = 78;
 /// No alert, so that the receiver never sees it and a dead letter is due.
 const NO_ALERT: &[u8] = b"no alert";
 
@@ -236,4 +237,8 @@ fn what_is_listed_is_enough_and_each_of_it_is_missed() {
     }
     let ran = guarded.place.run(&guarded.line(LOOKS_AFTER, "dead-letters replay --stage ingest --json")).ok();
     assert_eq!(ran.json()["given_back"], 1, "{ran}");
+    // Who looks whether all is well is told before.
+    let ran = guarded.place.run(&guarded.line(LOOKS_AFTER, "check"));
+    assert!(ran.out.contains("this user may not see it: allow Describe on it"), "{ran}");
+    assert_eq!(ran.code, Some(CONFIG), "{ran}");
 }
