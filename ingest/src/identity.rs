@@ -9,12 +9,10 @@ mod free_mail;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use touchline_core::event::{Event, Field, KEY_BYTES, Kind, Reject, is_email, mail_domain};
+use touchline_core::event::{ALIAS, Event, Field, KEY_BYTES, Kind, Reject, is_email, mail_domain};
 
 use free_mail::FREE_MAIL;
 
-/// What stands before a contact where an account should be, while nobody knows the account.
-const ALIAS: char = '~';
 /// A contact without an account becomes one, with [`ALIAS`] before it.
 const ALIASED_BYTES: usize = KEY_BYTES - ALIAS.len_utf8();
 

@@ -4,6 +4,7 @@
 //! known in; then it waits until the processor and each sink have done what follows from it, and says what is left where,
 //! and until when. Nothing is marked: run again, it asks once more, and everybody erases once more.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -16,13 +17,13 @@ use rdkafka::ClientConfig;
 use rdkafka::message::Message;
 use serde::Serialize;
 use touchline_core::erasure::ErasureKey;
-use touchline_core::event::is_email;
+use touchline_core::event::lower_if_email;
 use touchline_core::notice::Notice;
-use touchline_core::output::Topic;
+use touchline_core::output::{Topic, key_parts};
 
 use super::kept::{self, Kept};
 use super::key;
-use crate::cli::Usage;
+use crate::cli::{Misconfigured, Usage};
 use crate::cluster::Reader;
 use crate::config::{self, Config};
 use crate::dead_letters::returns::{Returned, Returns};
@@ -97,6 +98,10 @@ struct SinkState {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let config = config::load(&options.config)?;
     let desk = Desk::open(&config)?;
+    if config.processor.publish.is_empty() {
+        bail!(Misconfigured("[processor] publish is empty: nothing would tell whether it has been done".to_owned()));
+    }
+    let normal = |name: &String| lower_if_email(Cow::Borrowed(name)).into_owned();
     let contact = normal(&options.contact);
     let accounts = match &options.account {
         Some(account) => BTreeSet::from([normal(account)]),
@@ -134,11 +139,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     report.write(options.json)?;
     Ok(if report.is_done || report.is_dry_run { ExitCode::SUCCESS } else { ExitCode::from(crate::cli::INTERNAL) })
-}
-
-/// As ingest would have it.
-fn normal(name: &str) -> String {
-    if is_email(name) { name.to_lowercase() } else { name.to_owned() }
 }
 
 /// Where it is asked, and looked.
@@ -237,10 +237,15 @@ impl<'a> Desk<'a> {
 
     /// Until every sink has come so far, or the time is over.
     fn wait_for_sinks(&self, report: &mut Report, until: Instant) -> Result<()> {
+        let mut readers = Vec::new();
+        for sink in &self.config.sinks {
+            let group = format!("{}.sink.{}", self.config.topics.prefix, sink.name);
+            readers.push((sink, Reader::new(&self.client, &group)?));
+        }
         loop {
             report.sinks = Vec::new();
-            for sink in &self.config.sinks {
-                let is_done = report.is_published() && self.has_passed(sink, report)?;
+            for (sink, reader) in &readers {
+                let is_done = report.is_published() && self.has_passed(sink, reader, report)?;
                 report.sinks.push(SinkState { name: sink.name.clone(), is_done });
             }
             report.is_done = report.is_published() && report.sinks.iter().all(|sink| sink.is_done);
@@ -251,9 +256,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn has_passed(&self, sink: &config::Sink, report: &Report) -> Result<bool> {
-        let group = format!("{}.sink.{}", self.config.topics.prefix, sink.name);
-        let reader = Reader::new(&self.client, &group)?;
+    /// Whether a sink, whose group the reader is of, has come past all that tells of it.
+    fn has_passed(&self, sink: &config::Sink, reader: &Reader, report: &Report) -> Result<bool> {
         let places = report.erasures.iter().flat_map(|erasure| &erasure.places);
         for ((topic, partition), end) in places.filter(|((topic, _), _)| sink.topics.contains(topic)) {
             let name = self.config.topics.output(*topic);
@@ -329,9 +333,7 @@ impl Report {
 
 /// The account and the contact that the key of a score names.
 fn names(key: &[u8]) -> Option<(String, String)> {
-    let plain = |part: &str| part.replace("%7C", "|").replace("%25", "%");
-    let (account, contact) = str::from_utf8(key).ok()?.split_once('|')?;
-    Some((plain(account), plain(contact)))
+    <[String; 2]>::try_from(key_parts(key)).ok().map(|[account, contact]| (account, contact))
 }
 
 /// How many facts were taken back, by the fact of it.

@@ -19,8 +19,8 @@ use super::tls::Certificate;
 const CONNECTIONS: usize = 64;
 /// To agree on TLS, and then to send the head of a request: who takes longer is gone, or means no good.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// For all that comes over one connection; who wants more comes again.
-const CONNECTION_WITHIN: Duration = Duration::from_secs(10 * 60);
+/// For all that comes over one connection, which a scrape takes a moment of: who does not read its answer keeps a place.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(60);
 /// After no connection could be taken, which descriptors that are in use elsewhere can be the reason of.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 

@@ -1,11 +1,13 @@
 //! Contacts who are erased: nothing of them is left anywhere, and nothing brings them back.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
+use memchr::memmem;
 use serde_json::{Value, json};
-use touchline_harness::{Kafka, Postgres, eventually};
+use touchline_harness::{Kafka, Postgres, Record, eventually};
 
 use crate::harness::{DEADLINE, Place, Ran, Running, until};
 use crate::receiver::Receiver;
@@ -100,7 +102,7 @@ fn files_with(dir: &Path, text: &str) -> Vec<String> {
         if path.is_dir() {
             found.extend(files_with(&path, text));
         } else if let Ok(bytes) = fs::read(&path)
-            && memchr::memmem::find(&bytes, text.as_bytes()).is_some()
+            && memmem::find(&bytes, text.as_bytes()).is_some()
         {
             found.push(path.display().to_string());
         }
@@ -108,39 +110,59 @@ fn files_with(dir: &Path, text: &str) -> Vec<String> {
     found
 }
 
-#[test]
-fn nothing_is_left_of_a_contact_and_nothing_brings_it_back() {
+/// Whether a file is what RocksDB notes of its files, which may name those that are gone until it is opened again.
+fn is_note(file: &str) -> bool {
+    file.contains("MANIFEST")
+}
+
+/// All stages know of the contact: her alerts, one of the account that lists her, her state and a snapshot.
+fn known(contact: &str) -> Corridor {
     let corridor = Corridor::start();
-    let contact = format!("{NAME}@acme.example");
     let others = (0..50).map(|number| engagement(&format!("other{number}@acme.example"), 100 + number % 50));
     // The account falls silent with her, so that its alert lists her.
-    corridor.produce(&others.chain([engagement(&contact, 200), engagement(&contact, 95)]).collect::<Vec<_>>());
+    corridor.produce(&others.chain([engagement(contact, 200), engagement(contact, 95)]).collect::<Vec<_>>());
     corridor.produce(&[json!({"id": "p", "source": "crm", "kind": "profile", "occurred_at": "2024-01-01T00:00:00Z",
         "account": "acme.example", "contact": contact, "name": NAME, "role": "decision_maker"})]);
-    let state = corridor.place.path("state");
-    until("her alerts in all sinks, her state and a snapshot on the disk", || {
+    let listed =
+        format!("select count(*) from touchline.alerts where contact is null and record -> 'contacts' ? '{contact}'");
+    until("all of it is known everywhere", || {
         corridor.place.exists("out/alerts.jsonl")
             && corridor.place.read("out/alerts.jsonl").contains(NAME)
             && !corridor.told(NAME).is_empty()
             && corridor.tables_with(NAME) == ["alert_changes", "alerts", "facts", "scores"]
-            && !files_with(&state, NAME).is_empty()
+            && corridor.query(&listed) == ["1"]
+            && !files_with(&corridor.place.path("state"), NAME).is_empty()
             && !files_with(&corridor.place.path("snapshots"), NAME).is_empty()
     });
-    let listed = "select count(*) from touchline.alerts where contact is null and record -> 'contacts' ? ";
-    assert_eq!(corridor.query(&format!("{listed} '{contact}'")), ["1"]);
+    corridor
+}
 
+impl Corridor {
+    fn records(&self, topic: &str) -> Vec<Record> {
+        self.kafka.read_committed(&format!("{}.{topic}", self.prefix))
+    }
+
+    /// The newest record of each key in which a text stands.
+    fn newest_with(&self, topic: &str, text: &str) -> Vec<Record> {
+        let with = |record: &Record| memmem::find(record.key.as_deref().unwrap_or_default(), text.as_bytes()).is_some();
+        let newest = self.records(topic).into_iter().filter(with).map(|record| (record.key.clone(), record));
+        newest.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_contact_and_nothing_brings_it_back() {
+    let contact = format!("{NAME}@acme.example");
+    let corridor = known(&contact);
+    // All of one account, so that what comes last is read last.
+    for topic in ["alerts", "scores", "facts"] {
+        let partitions: BTreeSet<_> = corridor.records(topic).into_iter().map(|record| record.partition).collect();
+        assert_eq!(partitions.len(), 1, "{topic}");
+    }
     let would = corridor.erase(&format!("--dry-run --json {}", contact.to_uppercase())).ok().json();
     assert_eq!((&would["erasures"][0]["account"], &would["is_done"]), (&json!("acme.example"), &json!(false)));
     let erased = corridor.erase(&format!("--json {contact}")).ok().json();
-    assert_eq!(erased["is_done"], true, "{erased}");
-    let id = erased["erasures"][0]["id"].as_str().unwrap();
-    // Two engagements, her profile, and the lapses between and after.
-    assert!(erased["erasures"][0]["facts"].as_u64().is_some_and(|facts| facts >= 4), "{erased}");
-    assert_eq!(erased["sinks"].as_array().unwrap().len(), 3);
-    let kept: Vec<&str> =
-        erased["kept"].as_array().unwrap().iter().map(|kept| kept["what"].as_str().unwrap()).collect();
-    assert!(kept.contains(&"snapshots") && kept.contains(&&*format!("topic {}.events", corridor.prefix)), "{kept:?}");
-    assert!(erased["kept"].as_array().unwrap().iter().all(|kept| kept["until"].is_string()), "{erased}");
+    let id = told_of(&erased, &corridor.prefix);
 
     assert_eq!(corridor.tables_with(NAME), [""; 0]);
     assert_eq!(corridor.query(&format!("select sequence from touchline.erasures where id = '{id}'")), ["1"]);
@@ -149,23 +171,14 @@ fn nothing_is_left_of_a_contact_and_nothing_brings_it_back() {
     assert_eq!(corridor.told(NAME).last().map(String::as_str), Some("contact.erased"));
     assert_eq!(corridor.told(NAME).iter().filter(|told| *told == "contact.erased").count(), 1);
     assert!(!corridor.place.read("out/alerts.jsonl").contains(NAME));
-    let of_her = |topic: &str| {
-        let mut records = corridor.kafka.read_committed(&format!("{}.{topic}", corridor.prefix));
-        let key = |record: &touchline_harness::Record| record.key.clone().unwrap_or_default();
-        records.retain(|record| memchr::memmem::find(&key(record), NAME.as_bytes()).is_some());
-        records.sort_by_key(|record| (key(record), record.offset));
-        records.dedup_by(|later, kept| {
-            let is_same = key(later) == key(kept);
-            if is_same {
-                std::mem::swap(later, kept);
-            }
-            is_same
-        });
-        records
-    };
-    assert!(of_her("scores").iter().chain(&of_her("facts")).all(|record| record.value.is_none()));
-    let is_note = |file: &String| file.contains("MANIFEST");
-    eventually(DEADLINE, "the files of the state are rewritten", || files_with(&state, NAME).iter().all(is_note));
+    for topic in ["scores", "facts"] {
+        let newest = corridor.newest_with(topic, NAME);
+        assert!(!newest.is_empty() && newest.iter().all(|record| record.value.is_none()), "{topic}");
+    }
+    let state = corridor.place.path("state");
+    eventually(DEADLINE, "the files of the state are rewritten", || {
+        files_with(&state, NAME).iter().all(|file| is_note(file))
+    });
 
     // Late events, and all that there was, once more.
     let again: Vec<Value> = [200, 95, 40, 1].into_iter().map(|days| engagement(&contact, days)).collect();
@@ -174,15 +187,26 @@ fn nothing_is_left_of_a_contact_and_nothing_brings_it_back() {
     until("the newcomer's fact", || {
         corridor.query("select count(*) from touchline.facts where contact = 'newcomer@acme.example'") == ["1"]
     });
+    assert_eq!(corridor.tables_with(NAME), [""; 0]);
     corridor.running.signal("TERM");
     let said = corridor.running.ended().ok();
     assert!(!said.out.contains(NAME) && !said.err.contains(NAME));
     for dir in ["state", "out"] {
-        assert!(files_with(&corridor.place.path(dir), NAME).iter().all(is_note));
+        assert!(files_with(&corridor.place.path(dir), NAME).iter().all(|file| is_note(file)));
     }
-    let tables = Postgres::shared()
-        .query(&corridor.url, &format!("select 1 from touchline.facts as t where t::text ~* '{NAME}'"));
-    assert!(tables.is_empty());
+}
+
+/// What the command says of one contact of one account, once it is done; its id from there on.
+fn told_of(erased: &Value, prefix: &str) -> String {
+    assert_eq!(erased["is_done"], true, "{erased}");
+    // Two engagements, her profile, and the lapses between and after.
+    assert!(erased["erasures"][0]["facts"].as_u64().is_some_and(|facts| facts >= 4), "{erased}");
+    assert_eq!(erased["sinks"].as_array().unwrap().len(), 3);
+    let kept = erased["kept"].as_array().unwrap();
+    let what: Vec<&str> = kept.iter().map(|kept| kept["what"].as_str().unwrap()).collect();
+    assert!(what.contains(&"snapshots") && what.contains(&&*format!("topic {prefix}.events")), "{what:?}");
+    assert!(kept.iter().all(|kept| kept["until"].is_string()), "{erased}");
+    erased["erasures"][0]["id"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -230,10 +254,8 @@ fn files_that_are_replayed_erase_as_well() {
     ];
     place.append("h.jsonl", rest.join("\n") + "\n");
     run("");
-    // What RocksDB notes of its files may name those that are gone, until it is opened again.
-    let is_note = |file: &String| file.contains("MANIFEST");
     for dir in ["state", "out"] {
-        assert!(files_with(&place.path(dir), NAME).iter().all(is_note));
+        assert!(files_with(&place.path(dir), NAME).iter().all(|file| is_note(file)));
     }
     run("");
     for dir in ["state", "out"] {

@@ -479,10 +479,8 @@ fn heed(error: KafkaError, config: &Config, said_at: &mut Option<Instant>) -> Re
         // A topic that does not exist yet, a broker that is away: the client tries again by itself.
         error => {
             if said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-                match config.denied_reader(&error) {
-                    Some(what) => warn!(%error, "some sources cannot be read: this user needs Read on {what}"),
-                    None => warn!(%error, "some sources cannot be read now"),
-                }
+                let needs = config.denied_reader(&error).map(|what| format!(": this user needs Read on {what}"));
+                warn!(%error, "some sources cannot be read now{}", needs.unwrap_or_default());
                 *said_at = Some(Instant::now());
             }
             Ok(())

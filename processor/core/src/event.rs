@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use crate::field::Field;
-pub use parse::{check_future, is_email, mail_domain};
+pub use parse::{ALIAS, check_future, is_email, lower_if_email, mail_domain, owner};
 pub use reject::Reject;
 pub use values::parse_time;
 pub(crate) use write::{json_member, json_string, json_time, member, plain, plain_member, string_member, time_member};

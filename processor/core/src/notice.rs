@@ -8,8 +8,11 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::event;
+use crate::publish::key_parts;
+
 /// The bytes that a notice cannot be without: most alerts need not be parsed to see that they are none.
-const RULE_QUOTED: &[u8] = b"\"contact\"";
+const CHANGE_QUOTED: &[u8] = b"\"erased\"";
 const RULE: &str = "contact";
 const CHANGE: &str = "erased";
 
@@ -50,7 +53,7 @@ struct Named<'a> {
 impl<'a> Notice<'a> {
     /// The notice that is published as this alert; `None` for all others.
     pub fn of(alert: &'a [u8]) -> Option<Notice<'a>> {
-        memmem::find(alert, RULE_QUOTED)?;
+        memmem::find(alert, CHANGE_QUOTED)?;
         let notice: Notice<'_> = serde_json::from_slice(alert).ok()?;
         (notice.rule == RULE && notice.change == CHANGE).then_some(notice)
     }
@@ -88,12 +91,10 @@ impl Notices {
     /// Whether the key of a score or of a fact may be somebody's who is forgotten: an account, and behind `|` the contact. That
     /// of a record with a revision does not tell whose in the account it is.
     pub fn are_of_key(&self, key: &[u8]) -> bool {
-        let plain = |part: &str| part.replace("%7C", "|").replace("%25", "%");
-        let Ok(key) = str::from_utf8(key) else { return false };
-        let parts: Vec<String> = key.split('|').map(plain).collect();
+        let parts = key_parts(key);
         let Some(contacts) = parts.first().and_then(|account| self.places.get(account)) else { return false };
         match &parts[..] {
-            [account] => account.strip_prefix('~').is_some_and(|owner| contacts.contains_key(owner)),
+            [account] => event::owner(account).is_some_and(|owner| contacts.contains_key(owner)),
             [_, _, _] => true,
             [_, contact, ..] => contacts.contains_key(contact),
             [] => false,
@@ -114,7 +115,7 @@ impl Notices {
         let account = named.account?;
         let contacts = self.places.get(&*account)?;
         let is_forgotten = |contact: &str| contacts.get(contact).is_some_and(|until| place < *until);
-        let owner = named.contact.as_deref().or_else(|| account.strip_prefix('~'));
+        let owner = named.contact.as_deref().or_else(|| event::owner(&account));
         if owner.is_some_and(is_forgotten) {
             return Some(Left::Nothing);
         }

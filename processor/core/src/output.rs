@@ -1,5 +1,7 @@
 //! What the state machine publishes.
 
+pub use crate::publish::key_parts;
+
 /// The topics that touchline writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]

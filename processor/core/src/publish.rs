@@ -107,6 +107,12 @@ fn put_part(key: &mut Vec<u8>, part: &str) {
     key.extend_from_slice(rest);
 }
 
+/// The parts that the key of a score or of a fact is made of; none if it is no text.
+pub fn key_parts(key: &[u8]) -> Vec<String> {
+    let plain = |part: &str| part.replace("%7C", "|").replace("%25", "%");
+    str::from_utf8(key).map(|key| key.split('|').map(plain).collect()).unwrap_or_default()
+}
+
 /// Appends a JSON object under a name.
 pub(crate) fn object(out: &mut Vec<u8>, name: &'static str, members: impl FnOnce(&mut Vec<u8>)) {
     member(out, name);

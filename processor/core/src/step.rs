@@ -97,11 +97,6 @@ impl Machine {
         self.erasures.set_key(key)
     }
 
-    /// Contacts that have been forgotten, those who have come back among them.
-    pub fn erased(&self) -> u64 {
-        self.erasures.count()
-    }
-
     /// The last tick.
     pub fn last_tick(&self) -> Option<Timestamp> {
         self.tick

@@ -286,9 +286,13 @@ impl Transactional<GroupConsumer> for TransactionalProducer {
 impl TransactionalProducer {
     fn count_partitions(&self, topic: &str) -> Result<i32, KafkaError> {
         let found = self.producer.client().fetch_metadata(Some(topic), ASK)?;
-        let partitions = found.topics().first().map_or(0, |topic| topic.partitions().len());
-        let count = i32::try_from(partitions).unwrap_or(i32::MAX);
-        if count > 0 { Ok(count) } else { Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)) }
+        let topic = found.topics().first();
+        let count = topic.and_then(|topic| i32::try_from(topic.partitions().len()).ok()).unwrap_or_default();
+        let why = topic.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
+        if count > 0 && why.is_none() {
+            return Ok(count);
+        }
+        Err(KafkaError::MetadataFetch(why.unwrap_or(RDKafkaErrorCode::UnknownTopicOrPartition)))
     }
 }
 

@@ -10,6 +10,8 @@
 //!   alone keeps a window of delivered ones from being remembered, see [`Window::make_room`].
 //! - While nothing gets through, the schedules of those run that have begun; no other begins before these are over.
 
+mod sort;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -21,9 +23,10 @@ use touchline_core::output::Topic;
 use super::digest::{self, RunKey};
 use super::endpoint::{Endpoint, Failure, Fault, Ticket};
 use super::lane::{LaneState, Member, Run};
-use super::message::{self, Alert, Envelope, Message};
+use super::message::{Envelope, Message};
 use super::schedule::{PROBE_EVERY, Schedule};
 use crate::sink::{Batch, Change, Lane, Settled};
+use sort::Sort;
 
 /// Most changes between the oldest pending one and the newest: what a crash may repeat. More than come in the three days
 /// of the standard schedule where a thousand alerts an hour would be many.
@@ -487,36 +490,8 @@ impl Pending {
     }
 }
 
-impl LaneState {
-    /// Whether the first alert among these belongs to the run at the end.
-    fn continues(&self, changes: &[Change]) -> bool {
-        let first = changes.iter().find(|change| change.topic == Topic::Alerts);
-        let alert = first.and_then(|change| Some((change, Alert::read(change).ok()?)));
-        alert.is_some_and(|(change, alert)| {
-            alert.backlog && self.run.as_ref().is_some_and(|run| run.key == RunKey::of(change, &alert))
-        })
-    }
-}
-
 fn key(lane: &Lane, member: &Member) -> Key {
     (lane.clone(), member.change.topic, member.change.key.clone())
-}
-
-/// How a change is sent.
-enum Sort {
-    Alone(Envelope),
-    OfRun(RunKey),
-}
-
-impl Sort {
-    /// Of a change; if it cannot be sent, why.
-    fn of(lane: &Lane, change: &Change) -> Result<Sort, String> {
-        if change.topic != Topic::Alerts {
-            return message::envelope(lane, change).map(Sort::Alone);
-        }
-        let alert = Alert::read(change)?;
-        Ok(if alert.backlog { Sort::OfRun(RunKey::of(change, &alert)) } else { Sort::Alone(alert.envelope()) })
-    }
 }
 
 #[cfg(test)]

@@ -164,8 +164,16 @@ fn set<T>(place: &mut Option<T>, field: &str, value: Option<T>) -> Result<(), Re
     Ok(())
 }
 
-/// E-mail addresses name the same person in any case.
-fn lower_if_email(text: Cow<'_, str>) -> Cow<'_, str> {
+/// Before the name of a contact: the account of one who belongs to no company.
+pub const ALIAS: char = '~';
+
+/// Whose own an account is, if it is the [`ALIAS`] of one person.
+pub fn owner(account: &str) -> Option<&str> {
+    account.strip_prefix(ALIAS)
+}
+
+/// An account or a contact as it is a key: e-mail addresses name the same person in any case.
+pub fn lower_if_email(text: Cow<'_, str>) -> Cow<'_, str> {
     let may_have_capitals = text.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii());
     if may_have_capitals && is_email(&text) { Cow::Owned(text.to_lowercase()) } else { text }
 }

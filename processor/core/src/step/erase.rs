@@ -16,7 +16,7 @@ use super::{Apply, Result, StepError};
 use crate::account::Account;
 use crate::contact::Contact;
 use crate::erasure::Erased;
-use crate::event::{Event, Kind, Value};
+use crate::event::{Event, Kind, Value, owner};
 use crate::field::Field;
 use crate::keys::{self, table};
 use crate::lapse::News;
@@ -36,11 +36,6 @@ pub(super) fn deletion(event: &Event<'_>) -> Option<bool> {
         Value::Bool(is_deleted) => Some(*is_deleted),
         _ => None,
     }
-}
-
-/// Whose own an account is that stands for one person without a company: see `ingest`'s identity.
-fn owner(account: &str) -> Option<&str> {
-    account.strip_prefix('~')
 }
 
 impl Subject<'_> {

@@ -66,7 +66,7 @@ fn a_schema_that_is_half_made_is_finished() {
         sink.claim(&lane(0)).await.unwrap();
         // As if a process had died between the two.
         let drop_views = "drop view open_lapses_by_owner, open_lapses, timeline, episodes, deals, campaigns, scores_now; \
-                          drop function erase, erase_alerts; drop table erasures; \
+                          drop function erase, erase_alerts, forget_alerts; drop table erasures; \
                           delete from migrations where version > 1";
         place.ask(drop_views);
         let mut sink = place.sink();
