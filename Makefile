@@ -29,6 +29,11 @@ faults: note ## Let faults come TIMES (8) as often as in the tests, under load, 
 	@bash scripts/setup.sh test
 	TOUCHLINE_FAULTS=$(or $(TIMES),8) $(CARGO) test --release --workspace --locked --test it -- faults:: --nocapture
 
+.PHONY: upgrade
+upgrade: note ## Replace the stages of BEFORE (a commit; the last release) with these, one after the other, under load
+	@bash scripts/setup.sh test
+	@bash scripts/upgrade.sh $(BEFORE)
+
 .PHONY: simulate
 simulate: note ## Run the processor SEEDS (20000) times on simulated brokers, for an hour; a seed that fails is named
 	TOUCHLINE_SEEDS=$(or $(SEEDS),20000) $(CARGO) test --release --workspace --locked --lib -- kafka::simulation --nocapture

@@ -6,6 +6,7 @@ use rocksdb::ErrorKind;
 use touchline_core::codec::Corrupt;
 
 use crate::keys;
+use crate::store::schemas;
 
 /// Why a store could not be opened, read or written. Fatal, all of them: see the crate's documentation.
 #[derive(Debug, thiserror::Error)]
@@ -18,16 +19,15 @@ pub enum StoreError {
     },
     /// Another version wrote it.
     #[error(
-        "the state in {path} has schema {found}, this version reads schema {expected}: use the version that wrote it, or \
-         name an empty state directory and replay the input into it"
+        "the state in {path} has schema {found}, this version reads schema {}: use the version that wrote it, or \
+         name an empty state directory and replay the input into it",
+        schemas()
     )]
     Schema {
         /// The directory.
         path: PathBuf,
         /// The schema that stands in the directory.
         found: u32,
-        /// [`crate::store::SCHEMA`].
-        expected: u32,
     },
     /// There is something else in the directory.
     #[error("{path} is not a state of touchline: name a directory that is one, or that is empty")]

@@ -39,5 +39,5 @@ pub use outputs::{Output, OutputBatch, Topics};
 pub use snapshot::{
     Checkpoint, Event, Listed, RestoreProgress, Restored, Saved, SnapshotError, Snapshots, Stamp, Uploader,
 };
-pub use store::{Durability, Held, HeldKey, SCHEMA, Store};
+pub use store::{Durability, Held, HeldKey, SCHEMA, SCHEMAS, Store};
 pub use worker::{Progress, Settings, Worker, WorkerError};

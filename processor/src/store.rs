@@ -5,6 +5,8 @@
 //! together with the journal's position; [`Store::abort`] forgets all that has changed. So the database is always the state
 //! at the position that stands in it, and the store is that plus the batch.
 
+mod identity;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,9 +26,8 @@ use crate::overlay::{Direction, Overlay, merge, range};
 use crate::scrub::Scrub;
 use crate::snapshot::Uploaded;
 use crate::{Outbox, StoreError, keys};
-
-/// What the rows look like. Another number is another state: rows are not converted, but made again from the log.
-pub const SCHEMA: u32 = 5;
+pub(crate) use identity::schemas;
+pub use identity::{SCHEMA, SCHEMAS};
 
 /// Changed rows take no more than this in memory before they have to be committed.
 const OVERLAY_BYTES: usize = 32 << 20;
@@ -65,7 +66,7 @@ impl Store {
     /// Opens the state in a directory, or begins one there.
     pub fn open(path: &Path, memory: &Memory) -> Result<Store, StoreError> {
         let db = DB::open(&memory.options(), path).map_err(|error| StoreError::of(path, error))?;
-        Store::with(db, memory)
+        Store::with(db, true, memory)
     }
 
     /// Opens the state in a directory as it was last committed, to look at it; also while another process has it open.
@@ -77,12 +78,12 @@ impl Store {
         let mut options = memory.options();
         options.create_if_missing(false);
         let db = DB::open_for_read_only(&options, path, false).map_err(|error| StoreError::of(path, error))?;
-        Store::with(db, memory)
+        Store::with(db, false, memory)
     }
 
-    fn with(db: DB, memory: &Memory) -> Result<Store, StoreError> {
+    fn with(db: DB, is_writable: bool, memory: &Memory) -> Result<Store, StoreError> {
         let db = Arc::new(db);
-        let state = identify(&db)?;
+        let state = identity::identify(&db, is_writable)?;
         let (contacts, accounts) = memory.records();
         let scrub = Scrub::new(is_there(&db, &keys::SCRUB)?, is_there(&db, &keys::END)?);
         Ok(Store {
@@ -419,29 +420,6 @@ fn has_none(db: &DB, table: u8) -> Result<bool, StoreError> {
     let rows = range(db, &[table], &[table + 1], Direction::Forward);
     rows.status().map_err(|error| StoreError::of(db.path(), error))?;
     Ok(!rows.valid())
-}
-
-/// Which state this is; a new one gets a name at random.
-fn identify(db: &DB) -> Result<u64, StoreError> {
-    let path = db.path();
-    let failed = |error| StoreError::of(path, error);
-    if let Some(value) = db.get_pinned(keys::IDENTITY).map_err(failed)? {
-        let (schema, state) = value.split_first_chunk().ok_or(StoreError::Foreign { path: path.to_path_buf() })?;
-        let found = u32::from_be_bytes(*schema);
-        if found != SCHEMA {
-            return Err(StoreError::Schema { path: path.to_path_buf(), found, expected: SCHEMA });
-        }
-        return keys::read_sequence(state, 0).map_err(|corrupt| StoreError::row(&keys::IDENTITY, corrupt));
-    }
-    let rows = range(db, &[0], &[u8::MAX], Direction::Forward);
-    rows.status().map_err(failed)?;
-    if rows.valid() {
-        return Err(StoreError::Foreign { path: path.to_path_buf() });
-    }
-    let state = random();
-    let value = [&SCHEMA.to_be_bytes()[..], &state.to_be_bytes()].concat();
-    db.put_opt(keys::IDENTITY, value, &synced()).map_err(failed)?;
-    Ok(state)
 }
 
 /// Also survives the loss of power.

@@ -18,7 +18,8 @@ pub use touchline_harness::Dice;
 
 /// Whatever takes longer does not come: the longest run takes seconds, and machines differ.
 pub const DEADLINE: Duration = Duration::from_secs(300);
-const TOUCHLINE: &str = env!("CARGO_BIN_EXE_touchline");
+/// The command that is tested.
+pub const TOUCHLINE: &str = env!("CARGO_BIN_EXE_touchline");
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -114,7 +115,12 @@ impl Place {
 
     /// Starts a command.
     pub fn start(&self, line: &str) -> Running {
-        self.spawn(Command::new(TOUCHLINE), line)
+        self.start_of(Path::new(TOUCHLINE), line)
+    }
+
+    /// Starts a command of another build.
+    pub fn start_of(&self, program: &Path, line: &str) -> Running {
+        self.spawn(Command::new(program), line)
     }
 
     /// Starts a command that can make no file larger than `kib`: what is beyond fails, as on a full disk.

@@ -35,4 +35,5 @@ mod signals;
 mod sinks;
 mod state;
 mod truth;
+mod upgrade;
 mod wrong;

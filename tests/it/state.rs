@@ -139,7 +139,7 @@ fn a_state_of_another_schema_is_refused() {
     log[..4].copy_from_slice(&masked.to_le_bytes());
     fs::write(&path, log).unwrap();
     let words = [
-        &format!("the state in state/p0 has schema 7, this version reads schema {}", touchline_processor::SCHEMA),
+        &format!("the state in state/p0 has schema 7, this version reads schema 4 to {}", touchline_processor::SCHEMA),
         "use the version that wrote it, or name an empty state directory and replay the input into it",
     ];
     place.run(COMMAND).refused(INTERNAL, &words);

@@ -16,6 +16,8 @@ use crate::words;
 
 /// The form of a stored contact.
 const VERSION: u8 = 3;
+/// The form before: without `since`.
+const NEVER_FORGOTTEN: u8 = 2;
 
 /// One contact, or (with an empty name) what happened to an account itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -154,7 +156,8 @@ impl Contact {
     /// Reads what [`Contact::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<Contact, Corrupt> {
         let mut reader = Reader::new(bytes, "contact record");
-        if reader.byte()? != VERSION {
+        let version = reader.byte()?;
+        if !matches!(version, NEVER_FORGOTTEN | VERSION) {
             return Err(reader.corrupt());
         }
         let mut contact = Contact {
@@ -168,7 +171,7 @@ impl Contact {
             profile: Profile::decode(&mut reader)?,
             standing: read_standing(&mut reader)?,
             filed: reader.time_option()?,
-            since: reader.time_option()?,
+            since: if version == VERSION { reader.time_option()? } else { None },
             ..Contact::default()
         };
         let floor = reader.bytes()?;

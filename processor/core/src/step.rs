@@ -23,11 +23,15 @@ use crate::output::Outputs;
 use crate::record::Record;
 use crate::rules::Rules;
 use crate::state::State;
+pub use rows::voided;
+
 pub use crate::timeline::{Result, StepError};
 use visit::Work;
 
 /// The form of the machine's stored record.
 const VERSION: u8 = 3;
+/// The form before: without erasures.
+const NOBODY_FORGOTTEN: u8 = 2;
 
 /// Whether a record is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +179,8 @@ impl Machine {
 
     fn decode(value: &[u8]) -> std::result::Result<Machine, Corrupt> {
         let mut reader = Reader::new(value, "machine record");
-        if reader.byte()? != VERSION {
+        let version = reader.byte()?;
+        if !matches!(version, NOBODY_FORGOTTEN | VERSION) {
             return Err(reader.corrupt());
         }
         Ok(Machine {
@@ -185,7 +190,7 @@ impl Machine {
             rules: read_rules(&mut reader)?,
             revision: reader.uint()?,
             work: if reader.byte()? == 0 { None } else { Some(Work::decode(&mut reader)?) },
-            erasures: Erasures::decode(&mut reader)?,
+            erasures: if version == VERSION { Erasures::decode(&mut reader)? } else { Erasures::default() },
             ..Machine::default()
         })
     }

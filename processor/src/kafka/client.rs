@@ -30,6 +30,10 @@ use crate::outputs::OutputBatch;
 pub(super) const SESSION_MS: &str = "6000";
 /// What an open transaction of a dead process may hold back readers for, and the longest that a commit is waited for.
 pub(super) const TRANSACTION_MS: &str = "10000";
+/// A producer's connection that is silent for so long is made anew. Not for its own sake: librdkafka waits for the group's
+/// coordinator without looking at any clock, for ever if that is gone from the cluster (librdkafka#5456, #5511), and looks
+/// again only when a connection of the client opens or closes. Beyond this the transaction is lost anyway.
+const IDLE_MS: &str = TRANSACTION_MS;
 /// Messages that wait to be polled, in KiB, all partitions together: a second of the fastest worker.
 const QUEUED_KBYTES: &str = "32768";
 /// What one fetch may bring of one partition: with 64 of them behind, they share the queue.
@@ -343,6 +347,7 @@ fn producer(config: &Config, worker: usize) -> Result<TransactionalProducer, Kaf
         ("transactional.id", format!("{}.{}.{worker}", config.prefix, config.instance).as_str()),
         ("transaction.timeout.ms", TRANSACTION_MS),
         ("message.timeout.ms", TRANSACTION_MS),
+        ("connections.max.idle.ms", IDLE_MS),
         ("compression.type", "lz4"),
         // A fact is its event and some more; an event has up to 1 MiB. What a topic takes is the topic's to say.
         ("message.max.bytes", RECORD_BYTES),

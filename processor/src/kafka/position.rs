@@ -7,7 +7,7 @@
 
 use touchline_core::codec::{Corrupt, Reader, put_bytes, put_uint};
 
-use crate::store::SCHEMA;
+use crate::store::{SCHEMA, SCHEMAS};
 
 /// The form of a stored position, by which it is told from those of other journals.
 const STORED: u8 = b'k';
@@ -88,12 +88,13 @@ impl Committed {
         if metadata.is_empty() {
             return Ok(Committed { position: Position::at(offset), generation: 0 });
         }
+        let is_read = |schema: u64| u32::try_from(schema).is_ok_and(|schema| SCHEMAS.contains(&schema));
         let foreign = || ForeignOffset { offset, metadata: metadata.chars().take(100).collect() };
         let numbers: Option<Vec<u64>> = metadata.split(':').map(|part| part.parse().ok()).collect();
         match numbers.as_deref() {
             // Slices of another schema are other slices; a finished record is finished in all of them.
             Some(&[version, schema, generation, slices])
-                if version == u64::from(VERSION) && (schema == u64::from(SCHEMA) || slices == 0) =>
+                if version == u64::from(VERSION) && (is_read(schema) || slices == 0) =>
             {
                 Ok(Committed { position: Position { offset, slices }, generation })
             }

@@ -56,8 +56,8 @@ pub enum SnapshotError {
         what: &'static str,
         /// What the manifest says.
         found: u32,
-        /// What this version reads.
-        expected: u32,
+        /// What this version reads: a number, or the first and the last.
+        expected: String,
     },
     /// The topic had another number of partitions, so accounts were on others.
     #[error(

@@ -94,12 +94,12 @@ impl Folder {
     }
 
     /// That of another version, as an error.
-    pub(crate) fn foreign(&self, listed: &Listed, what: &'static str, found: u32, expected: u32) -> SnapshotError {
+    pub(crate) fn foreign(&self, listed: &Listed, what: &'static str, found: u32, expected: String) -> SnapshotError {
         SnapshotError::Foreign { place: self.show(&self.manifest(&listed.name)), what, found, expected }
     }
 
     pub(crate) fn foreign_format(&self, listed: &Listed, found: u32) -> SnapshotError {
-        self.foreign(listed, "format", found, FORMAT)
+        self.foreign(listed, "format", found, FORMAT.to_string())
     }
 }
 

@@ -24,7 +24,8 @@ use super::manifest::{Listed, Manifest, Stored, Unreadable, unhex};
 use super::remote::{PART, hex};
 use super::upload::Origin;
 use super::{SnapshotError, TRANSFERS, fault};
-use crate::{SCHEMA, keys};
+use crate::keys;
+use crate::store::{SCHEMAS, schemas};
 
 /// The caller hears of a restore this often: a bar moves, and a stop is soon.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
@@ -81,7 +82,7 @@ pub(crate) async fn restore(
         {
             Ok(manifest) => manifest,
             Err(Bad::Format(found)) => return Err(folder.foreign_format(listed, found)),
-            Err(Bad::Schema(found)) => return Err(folder.foreign(listed, "schema", found, SCHEMA)),
+            Err(Bad::Schema(found)) => return Err(folder.foreign(listed, "schema", found, schemas())),
             Err(Bad::Partitions(found)) => {
                 let place = folder.show(&folder.manifest(&listed.name));
                 return Err(SnapshotError::Partitions { place, found, expected: origin.partitions });
@@ -124,7 +125,7 @@ impl From<Unreadable> for Bad {
 }
 
 fn check(manifest: Manifest, contents: &Contents, origin: &Origin, partition: u32) -> Result<Manifest, Bad> {
-    if manifest.schema != SCHEMA {
+    if !SCHEMAS.contains(&manifest.schema) {
         return Err(Bad::Schema(manifest.schema));
     }
     if (&manifest.topic, manifest.partition) != (&origin.topic, partition) {
@@ -272,7 +273,7 @@ fn open(path: &Path, manifest: &Manifest) -> Result<Vec<u8>, String> {
     let db = DB::open_for_read_only(&Options::default(), path, false).map_err(|error| error.to_string())?;
     let get = |key| db.get(key).map_err(|error| error.to_string()).map(Option::unwrap_or_default);
     let (schema, position) = (get(keys::IDENTITY)?, get(keys::POSITION)?);
-    if !schema.starts_with(&SCHEMA.to_be_bytes()) || Some(&position) != unhex(&manifest.position).as_ref() {
+    if !schema.starts_with(&manifest.schema.to_be_bytes()) || Some(&position) != unhex(&manifest.position).as_ref() {
         return Err("it holds another state than its manifest says".to_owned());
     }
     Ok(position)

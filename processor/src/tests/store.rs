@@ -218,7 +218,7 @@ fn refuses_in_sentences() {
     assert!(matches!(sentence(&path), StoreError::Locked { .. }), "{}", sentence(&path));
     store.db().put(keys::IDENTITY, [&7u32.to_be_bytes()[..], &[0; 8]].concat()).unwrap();
     drop(store);
-    let expected = format!("has schema 7, this version reads schema {SCHEMA}");
+    let expected = format!("has schema 7, this version reads schema 4 to {SCHEMA}");
     assert!(sentence(&path).to_string().contains(&expected));
 
     let db = rocksdb::DB::open_default(dir.path().join("other")).unwrap();

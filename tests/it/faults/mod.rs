@@ -6,7 +6,7 @@ mod clock;
 mod disk;
 mod servers;
 mod steps;
-mod works;
+pub mod works;
 
 use std::thread::sleep;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use touchline_harness::{Kafka, Postgres};
 
-use crate::harness::{DEADLINE, Dice, Place, Ran, Running};
+use crate::harness::{DEADLINE, Dice, Place, Ran, Running, TOUCHLINE};
 use crate::kafka::Deployment;
 use crate::oracle::{self, Answer, Sent};
 use crate::receiver::Receiver;
@@ -73,6 +73,17 @@ struct Stage {
 impl<'s> Works<'s> {
     /// All stages, started. PostgreSQL is found at `port`.
     pub fn start(kafka: &'s Kafka, postgres: &'s Postgres, port: u16, receiver: Receiver) -> Works<'s> {
+        Works::start_of(Path::new(TOUCHLINE), kafka, postgres, port, receiver)
+    }
+
+    /// The same with another build of touchline, until a stage is started again.
+    pub fn start_of(
+        program: &Path,
+        kafka: &'s Kafka,
+        postgres: &'s Postgres,
+        port: u16,
+        receiver: Receiver,
+    ) -> Works<'s> {
         let deployment = Deployment::on(kafka, PARTITIONS);
         kafka.create_topic(&deployment.topic("source"), PARTITIONS as i32, &[]);
         let url = postgres.database();
@@ -91,14 +102,14 @@ impl<'s> Works<'s> {
             vec!["\"500ms\""; 200].join(", "),
         );
         deployment.place.write("secret", SECRET);
-        let stages = STAGES.iter().map(|(name, command)| {
+        let start = |(name, command): &(&'static str, &str)| {
             let named = format!("[kafka.properties]\n\"client.id\" = \"{name}\"\n{config}");
             let line = format!("{command} {}", deployment.configure(name, &named));
-            Stage { name, line, running: None }
-        });
-        let mut works = Works { stages: stages.collect(), deployment, receiver, postgres, url, may_end: false };
-        (0..STAGES.len()).for_each(|stage| works.start_again(stage));
-        works
+            let running = Some(deployment.place.start_of(program, &line));
+            Stage { name, line, running }
+        };
+        let stages = STAGES.iter().map(start).collect();
+        Works { stages, deployment, receiver, postgres, url, may_end: false }
     }
 
     /// How many stages there are.

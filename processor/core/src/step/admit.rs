@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::counted::{Counted, meeting, occasion_group};
 use super::erase::deletion;
-use super::rows::{Group, Revision};
+use super::rows::{Group, Revision, voided_by};
 use super::subject::Subject;
 use super::{Apply, Result, StepError};
 use crate::decay::Decay;
@@ -108,10 +108,7 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
         self.correct(event, was)?;
         let standing = if event.void {
             self.out.publish(Topic::Facts, &fact_key(event), None);
-            self.state.put(
-                keys::voided(&keys::contact(&event.account, &event.contact), &event.source, &event.id),
-                Vec::new(),
-            );
+            self.state.put(voided_by(event), Vec::new());
             Err(canonical(event))
         } else {
             self.publish_fact(event, version(self.machine.generation, changes));

@@ -1,8 +1,11 @@
 //! The small rows beside contacts and accounts: the records of one occasion, and where a record with a revision stands.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::codec::{Corrupt, Reader, put_bytes, put_int, put_time, put_uint};
+use crate::event::Event;
+use crate::keys;
 
 /// What is known of a group: its best record so far, and what else of an occasion matters.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,4 +74,17 @@ impl Revision {
         };
         Ok(Revision { revision, version, standing })
     }
+}
+
+/// The key, in [`keys::table::VOIDED`], that goes with the value of a row in [`keys::table::REVISION`]; `None` if that is not
+/// of a void. States of schema 4 lack it.
+pub fn voided(row: &[u8]) -> Result<Option<Vec<u8>>, Corrupt> {
+    let Err(void) = Revision::decode(row)?.standing else { return Ok(None) };
+    let event = Event::parse(&void, &TimeZone::UTC).ok();
+    Ok(event.map(|event| voided_by(&event)))
+}
+
+/// The key that leads from a contact to a record that was voided in its name.
+pub(super) fn voided_by(event: &Event<'_>) -> Vec<u8> {
+    keys::voided(&keys::contact(&event.account, &event.contact), &event.source, &event.id)
 }

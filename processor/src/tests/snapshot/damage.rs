@@ -132,7 +132,7 @@ fn refuses_what_is_foreign_with_what_to_do() {
         kit.save(&store, 2).unwrap();
         kit.restore("c", |listed| listed.generation == 0).unwrap().unwrap();
     };
-    let schema = format!("has schema 1, this version reads {SCHEMA}");
+    let schema = format!("has schema 1, this version reads 4 to {SCHEMA}");
     check(&|manifest| manifest["schema"] = json!(1), &[&schema, "start the version that made it", "--from-log-start"]);
     check(&|manifest| *manifest = json!({"format": 2}), &["has format 2, this version reads 1"]);
     check(&|manifest| manifest["partitions"] = json!(64), &["with 64 partitions, and it has 4 now"]);

@@ -1,0 +1,92 @@
+//! States of the version before, and the change from one version to the next while all stages work.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use memchr::memmem;
+use touchline_harness::{Kafka, Postgres};
+
+use crate::faults::works::Works;
+use crate::harness::{Place, TOUCHLINE};
+use crate::receiver::Receiver;
+
+/// `history.jsonl`, and what the version with schema 4 has made of it by 1 October 2024: `state` and `out`.
+const BEFORE: &[u8] = include_bytes!("../data/schema-4.tar.gz");
+/// In the history, somebody with a long timeline, a record that was voided, and one that was first another's.
+const NAME: &str = "xk4q9wjz7vbn";
+const FILES: [&str; 5] = ["alerts.jsonl", "scores.jsonl", "facts.jsonl", "dead_letters.jsonl", "lapses.csv"];
+
+/// The directory as that version has left it.
+fn unpacked() -> Place {
+    let place = Place::with(&[("before.tar.gz", BEFORE)]);
+    let tar = ["-xzf", "before.tar.gz", "-C"].map(Into::into).into_iter().chain([place.path("").into_os_string()]);
+    assert!(Command::new("tar").args(tar).current_dir(place.path("")).status().unwrap().success());
+    place
+}
+
+fn is_named(place: &Place) -> bool {
+    let files = fs::read_dir(place.path("state/p0")).unwrap().map(|entry| entry.unwrap().path());
+    files.into_iter().any(|path| memmem::find(&fs::read(path).unwrap(), NAME.as_bytes()).is_some())
+}
+
+fn lines(place: &Place, name: &str) -> Vec<String> {
+    let mut lines: Vec<_> = place.read(name).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_state_of_the_version_before_goes_on() {
+    let [old, new] = [unpacked(), Place::new()];
+    new.write("history.jsonl", old.read("history.jsonl"));
+    new.run("replay history.jsonl --state state --out out --as-of 2024-10-01").ok();
+    // Looking leaves it as it is.
+    old.run("state verify state").ok();
+    let forget = format!(
+        r#"{{"id":"p1","source":"crm","kind":"profile","occurred_at":"2024-12-01T00:00:00Z","contact":"{NAME}@acme.example","deleted":true}}"#
+    );
+    for place in [&old, &new] {
+        place.run("replay history.jsonl --state state --out out --as-of 2024-11-01").ok();
+        place.run("state verify state").ok();
+        assert!(is_named(place));
+        place.append("history.jsonl", format!("{forget}\n"));
+        place.write("key", "a key of the test's, which is long enough");
+        place.write("touchline.toml", "[erasure]\nkey = \"file:key\"\n");
+        place.run("replay history.jsonl --state state --out out --config touchline.toml --as-of 2025-01-01").ok();
+        place.run("state verify state").ok();
+        assert!(!is_named(place), "what the old version had no index of is left");
+    }
+    for name in FILES {
+        let name = format!("out/{name}");
+        assert!(lines(&old, &name) == lines(&new, &name), "{name} is not what this version makes alone");
+    }
+    // Of each table its name, and how many rows it has.
+    let inspected = |place: &Place| -> Vec<String> {
+        let ran = place.run("state inspect state").ok();
+        ran.out
+            .lines()
+            .filter(|line| !line.starts_with("read:"))
+            .filter_map(|line| Some(line.get(..38)?.to_owned()))
+            .collect()
+    };
+    assert_eq!(inspected(&old), inspected(&new));
+}
+
+/// With another build in `TOUCHLINE_BEFORE`, that one begins (`make upgrade`); else it is the same twice.
+#[test]
+fn stages_are_replaced_one_after_the_other() {
+    let before = std::env::var("TOUCHLINE_BEFORE").unwrap_or_else(|_| TOUCHLINE.to_owned());
+    let (postgres, receiver) = (Postgres::shared(), Receiver::refusing("nothing at all"));
+    let works = Works::start_of(&PathBuf::from(before), Kafka::shared(), postgres, postgres.port(), receiver);
+    works.check(21, |works, _| {
+        sleep(Duration::from_secs(6));
+        for stage in 0..works.stages() {
+            works.drain(stage);
+            works.start_again(stage);
+            sleep(Duration::from_secs(2));
+        }
+    });
+}
