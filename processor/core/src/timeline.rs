@@ -17,10 +17,14 @@ use crate::state::State;
 
 /// Entries in the record; more are moved to a page.
 const RECENT: usize = 24;
+/// Their bytes, ten times what most take: the record is written again with every event.
+const RECENT_BYTES: usize = 32 << 10;
 /// Entries that are moved at once, and so the size of a new page.
 const PAGE: usize = 16;
 /// A page that late events have grown beyond this is split.
 const PAGE_MOST: usize = 2 * PAGE;
+/// The same in bytes, unless it is one entry.
+const PAGE_BYTES: usize = 2 * RECENT_BYTES;
 
 /// Why a step failed: nothing of it may be kept.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +65,12 @@ impl<S: State> Timeline<'_, S> {
         self.contact.entries += 1;
         if self.is_recent(event) {
             self.contact.recent.insert(event)?;
-            return if self.contact.recent.len() > RECENT { self.spill() } else { Ok(()) };
+            return self.spill();
         }
         let (start, mut entries) = self.page_of(&place(event))?;
         entries.insert(event)?;
-        if entries.len() > PAGE_MOST {
-            let newer = entries.split_off(PAGE)?;
+        if entries.len() > PAGE_MOST || (entries.len() > 1 && entries.as_bytes().len() > PAGE_BYTES) {
+            let newer = entries.split_off(entries.len() / 2)?;
             if let Some(first) = newer.first()? {
                 self.write_page(&first.key()?, &newer);
             }
@@ -123,6 +127,23 @@ impl<S: State> Timeline<'_, S> {
         Ok(visit_all(&self.contact.recent)?)
     }
 
+    /// Pages of entries from before those of the record, ascending: as many as it takes to have `least` with those.
+    pub fn older(&mut self, least: usize) -> Result<Vec<Entries>, S> {
+        let (mut pages, mut count) = (Vec::new(), self.contact.recent.len());
+        let Some(floor) = self.contact.floor.as_deref() else { return Ok(pages) };
+        let (first, mut to) = (keys::page(self.key, &[]), keys::page(self.key, floor));
+        while count < least
+            && let Some((key, value)) = self.state.last(&first, &to).map_err(StepError::State)?
+        {
+            let page = Entries::from_bytes(&value)?;
+            count += page.len();
+            pages.push(page);
+            to = key;
+        }
+        pages.reverse();
+        Ok(pages)
+    }
+
     fn is_recent(&self, event: &Event<'_>) -> bool {
         let Some(floor) = self.contact.floor.as_deref() else { return true };
         // Most moments differ.
@@ -146,15 +167,23 @@ impl<S: State> Timeline<'_, S> {
         self.state.put(keys::page(self.key, start), entries.as_bytes().to_vec());
     }
 
-    /// Moves the oldest entries of the record to a page of their own.
+    /// Moves the oldest entries of the record to a page of their own, if there are too many; all of them, if they are large.
     fn spill(&mut self) -> Result<(), S> {
-        let newer = self.contact.recent.split_off(PAGE)?;
-        let page = std::mem::replace(&mut self.contact.recent, newer);
-        let start = self.contact.floor.take().unwrap_or_default();
+        let recent = &mut self.contact.recent;
+        let moved = match (recent.len(), recent.as_bytes().len()) {
+            (count, bytes) if bytes > RECENT_BYTES => count,
+            (count, _) if count > RECENT => PAGE,
+            _ => return Ok(()),
+        };
+        let newer = recent.split_off(moved)?;
+        let page = std::mem::replace(recent, newer);
+        let floor = match (self.contact.recent.first()?, page.newest()?) {
+            (Some(first), _) => first.key()?,
+            (None, Some(last)) => keys::after(&last.key()?),
+            (None, None) => return Ok(()),
+        };
+        let start = self.contact.floor.replace(floor.into_boxed_slice()).unwrap_or_default();
         self.write_page(&start, &page);
-        if let Some(first) = self.contact.recent.first()? {
-            self.contact.floor = Some(first.key()?.into_boxed_slice());
-        }
         Ok(())
     }
 }
@@ -173,11 +202,13 @@ mod tests {
     use super::*;
     use crate::state::Memory;
 
+    /// Some are large: it takes a few of those to fill a record.
     fn line(at: i64, id: u8, revision: Option<i64>) -> String {
         let revision = revision.map_or(String::new(), |revision| format!(r#","revision":{revision}"#));
+        let body = "b".repeat(if at % 4 == 0 { RECENT_BYTES / 3 } else { 10 });
         let at = jiff::Timestamp::from_second(at * 3_600).unwrap();
         format!(
-            r#"{{"id":"{id}","source":"s","kind":"touch","occurred_at":"{at}","contact":"c","channel":"email"{revision}}}"#
+            r#"{{"id":"{id}","source":"s","kind":"touch","occurred_at":"{at}","contact":"c","channel":"email","body":"{body}"{revision}}}"#
         )
     }
 
@@ -203,9 +234,14 @@ mod tests {
                     timeline.insert(&event).unwrap();
                     model.insert(place, Event { contact: "".into(), ..event.into_owned() });
                 }
-                prop_assert!(contact.recent.len() <= RECENT);
+                prop_assert!(contact.recent.len() <= RECENT && contact.recent.as_bytes().len() <= RECENT_BYTES);
                 prop_assert_eq!(contact.entries, model.len() as u64);
             }
+            let pages = Timeline { contact: &mut contact, key: &key, state: &mut state }.older(RECENT).unwrap();
+            let newest = pages.iter().flat_map(Entries::iter).chain(contact.recent.iter());
+            let newest: Vec<_> = newest.map(|entry| entry.unwrap().event().unwrap().into_owned()).collect();
+            prop_assert!(newest.len() >= model.len().min(RECENT));
+            prop_assert!(newest.iter().rev().zip(model.values().rev()).all(|(one, other)| one == other));
             for from in [None, Some(from)] {
                 let bytes = from.map(|at| keys::moment(jiff::Timestamp::from_second(at * 3_600).unwrap())).unwrap_or_default();
                 let mut seen = Vec::new();

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::subject::{self, Subject};
 use super::{Apply, Machine, Result};
 use crate::codec::Corrupt;
+use crate::entry::Entries;
 use crate::event::{Field, Kind, json_string, member, plain_member, time_member};
 use crate::keys;
 use crate::lapse::{Change, Episode, News, Rule, Told};
@@ -21,6 +22,8 @@ const EPISODE_BYTES: usize = 384;
 const CONTEXT_BYTES: usize = 1024;
 /// Touches that an alert repeats: enough to see what was tried.
 const TOUCHES: usize = 3;
+/// Among so many entries they are looked for, or among more.
+const RECENT: usize = 8;
 const TOUCH_FIELDS: &[Field] = &[Field::Channel, Field::Title, Field::By, Field::Campaign, Field::Content];
 const ENGAGEMENT_FIELDS: &[Field] =
     &[Field::Vehicle, Field::Interaction, Field::Measure, Field::Title, Field::By, Field::Content];
@@ -195,8 +198,10 @@ impl<S: State, O: Outputs> Apply<'_, S, O> {
     }
 
     /// The newest touches; and what to say next, which is what this contact has answered to.
-    fn write_recent(&mut self, subject: &Subject<'_>, out: &mut Vec<u8>) -> Result<(), S> {
-        let recent = subject.contact.recent.iter().collect::<std::result::Result<Vec<_>, _>>()?;
+    fn write_recent(&mut self, subject: &mut Subject<'_>, out: &mut Vec<u8>) -> Result<(), S> {
+        let older = subject.timeline(self.state).older(RECENT)?;
+        let recent = older.iter().flat_map(Entries::iter).chain(subject.contact.recent.iter());
+        let recent = recent.collect::<std::result::Result<Vec<_>, _>>()?;
         let newest = |kind| recent.iter().rev().filter(move |entry| entry.kind() == Some(kind));
         array(out, "last_touches", newest(Kind::Touch).take(TOUCHES), |out, entry| {
             write_excerpt(&entry.event()?, TOUCH_FIELDS, out);
