@@ -55,8 +55,8 @@ pub(crate) struct Wanted<'a> {
     pub partitions: u32,
     /// Its cleanup policy.
     pub cleanup: &'static str,
-    /// Whether another number of partitions would be another meaning.
-    is_fixed: bool,
+    /// How many more it has; `None` where another number of partitions has no meaning.
+    unused: Option<u32>,
     /// Further settings, where it is made here.
     pub settings: &'static [(&'static str, &'static str)],
 }
@@ -64,13 +64,22 @@ pub(crate) struct Wanted<'a> {
 impl Wanted<'_> {
     /// What is wrong with so many partitions, and what to do.
     pub fn judge_partitions(&self, found: usize) -> Option<String> {
-        (self.is_fixed && found != self.partitions as usize).then(|| {
-            format!(
-                "topic {} has {found} partitions, and the configuration says {}: an account's partition follows from their \
-                 number, so it cannot be changed. Set [topics] partitions to {found}, or name another topic",
-                self.name, self.partitions,
-            )
-        })
+        let unused = self.unused?;
+        let (name, said) = (self.name, self.partitions as usize);
+        if found == said + unused as usize {
+            return None;
+        }
+        let mut wrong = format!(
+            "topic {name} has {found} partitions, and the configuration says {said}: an account's partition follows from their \
+             number, so it cannot be changed. Set [topics] partitions to {found}, or name another topic",
+        );
+        if found > said && self.partitions > 1 {
+            wrong += &format!(
+                "; or, if {said} were right until somebody added some, set [topics] unused to {}",
+                found - said
+            );
+        }
+        Some(wrong)
     }
 
     /// What is wrong with this cleanup policy, and what to do.
@@ -87,7 +96,7 @@ impl Wanted<'_> {
 /// The topics that touchline reads or writes besides its sources'.
 pub(crate) fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     let topics = &config.topics;
-    let topic = |name, partitions, cleanup, settings| Wanted { name, partitions, cleanup, is_fixed: false, settings };
+    let topic = |name, partitions, cleanup, settings| Wanted { name, partitions, cleanup, unused: None, settings };
     let output = |topic: Topic| topics.output(topic);
     let kept = &[("retention.ms", THIRTY_DAYS_MS), LARGE];
     let latest = &[("max.compaction.lag.ms", ONE_DAY_MS), LARGE];
@@ -97,8 +106,8 @@ pub(crate) fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     let progress =
         &[("message.timestamp.type", "LogAppendTime"), ("segment.ms", "600000"), ("min.cleanable.dirty.ratio", "0.1")];
     vec![
-        Wanted { is_fixed: true, ..topic(&topics.events, topics.partitions, "delete", log) },
-        Wanted { is_fixed: true, ..topic(&topics.progress, 1, "compact", progress) },
+        Wanted { unused: Some(topics.unused), ..topic(&topics.events, topics.partitions, "delete", log) },
+        Wanted { unused: Some(0), ..topic(&topics.progress, 1, "compact", progress) },
         topic(output(Topic::Alerts), topics.partitions, "delete", kept),
         topic(output(Topic::Scores), topics.partitions, "compact", latest),
         topic(output(Topic::Facts), topics.partitions, "compact", latest),

@@ -86,6 +86,7 @@ impl Prepared {
                 facts: names.facts.clone(),
                 dead_letters: names.dead_letters.clone(),
             },
+            partitions: names.partitions,
             dir: config.state.dir.clone(),
             memory: Memory::new(bytes, 1),
             threads: config.processor.threads as usize,

@@ -199,6 +199,7 @@ fn start_ingest(config: &Config, client: &ClientConfig, registry: &Registry, gro
         prefix: topics.prefix.clone(),
         topics: ingest::Topics {
             events: topics.events.clone(),
+            partitions: topics.partitions,
             progress: topics.progress.clone(),
             dead_letters: topics.dead_letters.clone(),
         },

@@ -23,6 +23,7 @@ mod config;
 mod flight;
 mod forward;
 mod letter;
+mod partitioner;
 mod progress;
 mod reader;
 mod reading;

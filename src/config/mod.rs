@@ -83,6 +83,8 @@ pub struct Topics {
     pub prefix: String,
     /// Of `events`, and of what is written.
     pub partitions: u32,
+    /// What `events` has beyond those.
+    pub unused: u32,
     /// Canonical events, ticks and rules, by account.
     pub events: String,
     /// How complete each source is, and the rules.
@@ -104,6 +106,7 @@ impl Topics {
         Topics {
             prefix: prefix.to_owned(),
             partitions: 64,
+            unused: 0,
             events: name("events"),
             progress: name("progress"),
             alerts: name(Topic::Alerts.name()),

@@ -12,7 +12,7 @@ use touchline_sink::webhook;
 
 use super::sections::{
     COMMIT_INTERVAL, CONCURRENCY, COUNTS, FORMATS, HALF_LIFE, MAX_DELAY, MEMORY, OUTPUTS, PARTITIONS, PUBLISHED,
-    REQUEST, RETRY_AFTER, SINK_KINDS, SNAPSHOT_EVERY, SPAN, THREADS,
+    REQUEST, RETRY_AFTER, SINK_KINDS, SNAPSHOT_EVERY, SPAN, THREADS, UNUSED,
 };
 use super::value::{SIZE_UNITS, TIME_UNITS, in_units};
 
@@ -77,6 +77,13 @@ fn topics() -> Vec<Setting> {
             whole(&PARTITIONS),
             "64",
             "Of the topic of events and of the outputs. Fixed once the topic is made; also the most workers there can be.",
+        ),
+        is(
+            table,
+            "unused",
+            whole(&UNUSED),
+            "0",
+            "Partitions that somebody has added to the topic of events since: they cannot be taken away, and are left alone.",
         ),
         named("events", "\"touchline.events\"", "Canonical events, ticks and rules, keyed by account."),
         named("progress", "\"touchline.progress\"", "How complete each source is, and the rules."),

@@ -40,6 +40,7 @@ const SNAPSHOTS: Duration = Duration::from_secs(300);
 pub(super) const MEMORY: RangeInclusive<u64> = 64 << 20..=16 << 40;
 /// A state directory per partition: more than this is a slip of the hand.
 pub(super) const PARTITIONS: RangeInclusive<u32> = 1..=4_096;
+pub(super) const UNUSED: RangeInclusive<u32> = 0..=4_096;
 /// Sooner is at once; a receiver that is away for a month is gone.
 pub(super) const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_millis(1)..=days(31);
 /// What answers slower than in five minutes does not answer.
@@ -122,6 +123,7 @@ fn topics(t: &mut Table<'_, '_>) -> Topics {
     let default = Topics::of(&t.or("prefix", Config::default().topics.prefix, topic));
     Topics {
         partitions: t.or("partitions", default.partitions, int(PARTITIONS)),
+        unused: t.or("unused", default.unused, int(UNUSED)),
         events: t.or("events", default.events, topic),
         progress: t.or("progress", default.progress, topic),
         alerts: t.or("alerts", default.alerts, topic),

@@ -110,7 +110,7 @@ fn every_setting_arrives() {
             bootstrap_servers: "kafka.example:9093".to_owned(),
             properties: properties.map(|(name, value)| (name.to_owned(), value)).into(),
         },
-        topics: Topics { partitions: 8, events: "crm.events".to_owned(), ..Topics::of("acme") },
+        topics: Topics { partitions: 8, unused: 2, events: "crm.events".to_owned(), ..Topics::of("acme") },
         snapshots: Some(Snapshots { url: None, every: Duration::from_secs(60) }),
         http: Http {
             listen: "0.0.0.0:80".parse().unwrap(),
@@ -244,6 +244,7 @@ fn every_setting_arrives() {
         [topics]
         prefix = "acme"
         partitions = 8
+        unused = 2
         events = "crm.events"
         [kafka]
         bootstrap_servers = "kafka.example:9093"

@@ -35,6 +35,8 @@ pub struct Config {
 pub struct Topics {
     /// Events, ticks and rules: what the processor reads.
     pub events: String,
+    /// How many of its partitions are used: the first ones.
+    pub partitions: u32,
     /// Completeness and rules: one partition, compacted, with the broker's time stamps.
     pub progress: String,
     /// What could not be taken.

@@ -17,9 +17,10 @@ use tracing::warn;
 
 use super::Failure;
 use super::client::Context;
-use super::config::{Config, RecordFormat};
+use super::config::{Config, RecordFormat, Topics};
 use super::flight::{Flights, Refused, Stint, Ticket};
 use super::letter::Letter;
+use super::partitioner::partition;
 use crate::formats::Fault;
 use crate::formats::canonical::{Decoded, Decoder};
 use crate::metrics::{Metrics, Outcome};
@@ -104,8 +105,8 @@ impl<'a> Forwarder<'a> {
         let outcome = match taken {
             Ok(Taken::Event(account)) => {
                 let ticket = self.flights.depart(stint, message.offset(), self.value.len());
-                let topic = &self.config.topics.events;
-                send(&self.producer, topic, account.as_bytes(), &self.value, kept_headers(message), ticket)?;
+                let place = self.place(&self.config.topics.events, account.as_bytes());
+                send(&self.producer, place, account.as_bytes(), &self.value, kept_headers(message), ticket)?;
                 Outcome::Event
             }
             Ok(Taken::Internal) => Outcome::Internal,
@@ -134,7 +135,14 @@ impl<'a> Forwarder<'a> {
         let value = letter.value();
         let headers = letter.headers(kept_headers(message).unwrap_or_default());
         let ticket = self.flights.depart(stint, message.offset(), value.len());
-        send(&self.producer, &self.config.topics.dead_letters, letter.key().as_bytes(), &value, Some(headers), ticket)
+        send(
+            &self.producer,
+            (&self.config.topics.dead_letters, None),
+            letter.key().as_bytes(),
+            &value,
+            Some(headers),
+            ticket,
+        )
     }
 
     /// Looks after what has not landed as it should: an output that is too large for its topic becomes a dead letter.
@@ -153,6 +161,12 @@ impl<'a> Forwarder<'a> {
 }
 
 impl Forwarder<'_> {
+    /// The topic, and the partition if that is for us to say.
+    fn place<'t>(&self, topic: &'t str, key: &[u8]) -> (&'t str, Option<i32>) {
+        let Topics { events, partitions, .. } = &self.config.topics;
+        (topic, (topic == events).then(|| partition(key, *partitions)))
+    }
+
     /// Sends again what was refused: as it is in a batch of its own, then as a dead letter, then with less of its bytes.
     fn send_alone(&mut self, refused: Refused) -> Result<(), Failure> {
         let single = match self.single.take() {
@@ -171,13 +185,13 @@ impl Forwarder<'_> {
         let dead_letters = &self.config.topics.dead_letters;
         let Refused { mut ticket, topic, key, value, headers } = refused;
         if !std::mem::replace(&mut ticket.is_alone, true) {
-            return send(single, &topic, &key, &value, headers, ticket);
+            return send(single, self.place(&topic, &key), &key, &value, headers, ticket);
         }
         if topic == *dead_letters {
             let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
             let value = Letter::shorten(&value, REFUSED_RAW_BYTES).ok_or(Failure::Write { topic, error })?;
             warn!(topic = %dead_letters, "a dead letter lost most of its bytes: the topic takes no larger records");
-            return send(single, dead_letters, &key, &value, headers, ticket);
+            return send(single, (dead_letters, None), &key, &value, headers, ticket);
         }
         let Some((origin, partition, offset)) = self.flights.origin(&ticket) else {
             // Whoever has the partition now reads the record again.
@@ -191,13 +205,13 @@ impl Forwarder<'_> {
         self.metrics.dead_letter("refused");
         let letter = Letter { topic: &origin, partition, offset, n: 0, error: &error, raw: &value };
         let headers = Some(letter.headers(headers.unwrap_or_default()));
-        send(single, dead_letters, letter.key().as_bytes(), &letter.value(), headers, ticket)
+        send(single, (dead_letters, None), letter.key().as_bytes(), &letter.value(), headers, ticket)
     }
 }
 
 fn send(
     producer: &Sender,
-    topic: &str,
+    (topic, partition): (&str, Option<i32>),
     key: &[u8],
     value: &[u8],
     headers: Option<OwnedHeaders>,
@@ -205,6 +219,7 @@ fn send(
 ) -> Result<(), Failure> {
     let mut record = BaseRecord::with_opaque_to(topic, ticket).key(key).payload(value);
     record.headers = headers;
+    record.partition = partition;
     producer.send(record).map_err(|(error, _)| Failure::Write { topic: topic.to_owned(), error })
 }
 

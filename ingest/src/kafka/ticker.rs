@@ -299,11 +299,11 @@ impl Term {
     fn tick(&mut self, office: &Office<'_>, through: Timestamp) -> Result<(), Failure> {
         let events = &office.config.topics.events;
         if self.partitions.is_empty() {
-            let Some(count) = office.partitions(events).map(|partitions| partitions.len()) else {
+            if office.partitions(events).is_none() {
                 warn!(topic = %events, "there is no such topic yet to tick in");
                 return Ok(());
-            };
-            self.partitions.resize_with(count, Partition::default);
+            }
+            self.partitions.resize_with(office.config.topics.partitions as usize, Partition::default);
         }
         let Some(known) = self.clock.rules() else { return Ok(()) };
         let rules = known.rules.to_record(Some(known.revision));

@@ -243,12 +243,6 @@ impl Member for GroupConsumer {
         Ok(self.consumer.fetch_watermarks(&self.topic, partition, ASK)?.0)
     }
 
-    fn partitions(&self) -> Result<u32, KafkaError> {
-        let found = self.consumer.fetch_metadata(Some(&self.topic), ASK)?;
-        let partitions = found.topics().first().map_or(0, |topic| topic.partitions().len());
-        Ok(u32::try_from(partitions).unwrap_or(u32::MAX))
-    }
-
     fn close(&self) {
         self.consumer.context().is_closing.store(true, Ordering::Relaxed);
     }

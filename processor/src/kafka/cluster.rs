@@ -70,9 +70,6 @@ pub(super) trait Member: Send + Sync + 'static {
     /// The first offset that is still there.
     fn begin(&self, partition: i32) -> Result<i64, KafkaError>;
 
-    /// How many the topic has.
-    fn partitions(&self) -> Result<u32, KafkaError>;
-
     /// From here on partitions are given back at once: the worker has let go of them.
     fn close(&self);
 }

@@ -111,6 +111,8 @@ pub struct Config {
     pub instance: String,
     /// The topics.
     pub topics: Topics,
+    /// How many partitions of the topic of events are used: the first ones.
+    pub partitions: u32,
     /// Where the states are.
     pub dir: PathBuf,
     /// What they may cost, together.
@@ -125,6 +127,13 @@ pub struct Config {
     pub until_end: bool,
     /// Where there is no state and the log has lost its beginning, go on with what is left.
     pub from_log_start: bool,
+}
+
+impl Config {
+    /// Whether a partition is one of those with events in them.
+    fn is_used(&self, partition: i32) -> bool {
+        u32::try_from(partition).is_ok_and(|partition| partition < self.partitions)
+    }
 }
 
 /// What the workers of a process have in common.
@@ -279,5 +288,6 @@ fn ends_now(config: &Config) -> Result<Vec<(i32, i64)>, KafkaError> {
     let observer = client::observer(config)?.consumer;
     let found = observer.fetch_metadata(Some(&config.topics.events), ASK)?;
     let partitions = found.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id());
-    partitions.map(|id| Ok((id, observer.fetch_watermarks(&config.topics.events, id, ASK)?.1))).collect()
+    let used = partitions.filter(|id| config.is_used(*id));
+    used.map(|id| Ok((id, observer.fetch_watermarks(&config.topics.events, id, ASK)?.1))).collect()
 }

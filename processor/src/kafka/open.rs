@@ -89,8 +89,6 @@ pub(super) struct Log {
     pub committed: Option<Committed>,
     /// The first offset that is still there.
     pub begin: i64,
-    /// How many the topic has.
-    pub partitions: u32,
 }
 
 /// Opens a partition as soon as it can be; `None` if it is no longer wanted.
@@ -111,7 +109,7 @@ pub(super) fn open(config: &Config, wanted: &Wanted, log: &Log) -> Result<Option
     if !path.exists() && !config.from_log_start && !restored(config, wanted, log, &path)? {
         return Ok(None);
     }
-    let (mut store, mut stand) = stored(config, log, &path)?;
+    let (mut store, mut stand) = stored(config, &path)?;
     if stand.as_ref().is_some_and(|stand| stand.position.offset < log.begin) {
         let has_copy = has_copy(config, wanted, log)?;
         if has_copy || config.from_log_start {
@@ -120,7 +118,7 @@ pub(super) fn open(config: &Config, wanted: &Wanted, log: &Log) -> Result<Option
             if has_copy && !restored(config, wanted, log, &path)? {
                 return Ok(None);
             }
-            (store, stand) = stored(config, log, &path)?;
+            (store, stand) = stored(config, &path)?;
         }
     } else if let Some(behind) = stand.as_ref().filter(|stand| is_far_behind(stand, log)) {
         let further = path.with_extension("further");
@@ -130,7 +128,7 @@ pub(super) fn open(config: &Config, wanted: &Wanted, log: &Log) -> Result<Option
             }
             drop(store);
             replace(&path, &further)?;
-            (store, stand) = stored(config, log, &path)?;
+            (store, stand) = stored(config, &path)?;
         }
     }
     let was_clean = store.reopen()?;
@@ -147,11 +145,11 @@ pub(super) fn open(config: &Config, wanted: &Wanted, log: &Log) -> Result<Option
 }
 
 /// The state on the disk, a new one if there is none, and what it says of itself.
-fn stored(config: &Config, log: &Log, path: &Path) -> Result<(Store, Option<Stand>), ProcessError> {
+fn stored(config: &Config, path: &Path) -> Result<(Store, Option<Stand>), ProcessError> {
     let store = Store::open(path, &config.memory)?;
     let decode = |bytes: Vec<u8>| {
         let stand = Stand::decode(&bytes).map_err(|source| ProcessError::Position { path: path.to_owned(), source })?;
-        same_log(stand, config, log, path)
+        same_log(stand, config, path)
     };
     let stand = store.position()?.map(decode).transpose()?;
     Ok((store, stand))
@@ -195,7 +193,7 @@ fn start(
             _ => return Err(gap(format!("there is no state in {}", path.display()))),
         };
         let (topic, position) = (config.topics.events.clone(), Position::at(log.begin));
-        return Ok(Stand { topic, partitions: log.partitions, generation, position });
+        return Ok(Stand { topic, partitions: config.partitions, generation, position });
     };
     match log.committed {
         Some(committed) if committed.position < stand.position => Err(ProcessError::Ahead {
@@ -221,15 +219,15 @@ fn start(
     }
 }
 
-fn same_log(stand: Stand, config: &Config, log: &Log, path: &Path) -> Result<Stand, ProcessError> {
-    if stand.topic == config.topics.events && stand.partitions == log.partitions {
+fn same_log(stand: Stand, config: &Config, path: &Path) -> Result<Stand, ProcessError> {
+    if stand.topic == config.topics.events && stand.partitions == config.partitions {
         return Ok(stand);
     }
     let tell = |topic: &str, partitions: u32| format!("topic {topic} with {partitions} partitions");
     Err(ProcessError::OtherLog {
         path: path.to_owned(),
         was: tell(&stand.topic, stand.partitions),
-        is: tell(&config.topics.events, log.partitions),
+        is: tell(&config.topics.events, config.partitions),
     })
 }
 
@@ -255,8 +253,8 @@ fn ask(member: &impl Member, wanted: &Wanted) -> Result<Option<Log>, ProcessErro
 /// What the broker says of a partition, now.
 pub(super) fn asked(member: &impl Member, partition: i32) -> Result<Result<Log, ProcessError>, KafkaError> {
     let committed = committed(member, &[partition])?.pop().map_or(Ok(None), |(_, committed)| committed);
-    let (begin, partitions) = (member.begin(partition)?, member.partitions()?);
-    Ok(committed.map(|committed| Log { committed, begin, partitions }))
+    let begin = member.begin(partition)?;
+    Ok(committed.map(|committed| Log { committed, begin }))
 }
 
 /// The offset that the group has committed for a partition, if it has, and if it was this version.

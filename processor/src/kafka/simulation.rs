@@ -79,6 +79,7 @@ impl Process {
                 facts: topic("facts"),
                 dead_letters: topic("dead_letters"),
             },
+            partitions: PARTITIONS as u32,
             dir: home.join(name),
             memory: memory(),
             threads,

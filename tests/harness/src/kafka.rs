@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -170,6 +170,15 @@ impl Kafka {
             let found = metadata.topics()[0].partitions();
             found.len() == partitions as usize && found.iter().all(|partition| partition.error().is_none())
         });
+    }
+
+    /// Adds partitions to a topic, so that it has so many.
+    pub fn add_partitions(&self, topic: &str, partitions: usize) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let new = [NewPartitions::new(topic, partitions)];
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let added = runtime.block_on(admin.create_partitions(&new, &AdminOptions::new())).unwrap();
+        assert_eq!(added, [Ok(topic.to_owned())]);
     }
 
     /// Lets every partition lose what stands before `offset`, as retention does.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use touchline_harness::{Kafka, Postgres};
 
-use super::works::Works;
-use super::{patient, pause, rounds, works_on};
+use super::works::{PARTITIONS, Works};
+use super::{patient, pause, rounds, works, works_on};
+use crate::harness::until;
 use crate::receiver::Receiver;
 
 /// How often the broker looks for transactions that have lasted too long.
@@ -41,6 +42,35 @@ fn leaders_that_move() {
             // Whatever is on two brokers only is on three again, or the next would take the last but one.
             sleep(Duration::from_secs(5));
         }
+    });
+}
+
+/// An account's partition follows from their number: who is at work goes on with those that there were, and who is started
+/// refuses, until he is told.
+#[test]
+fn partitions_that_are_added() {
+    const CONFIG: i32 = 78;
+    works().check(22, |works, _| {
+        sleep(Duration::from_secs(4));
+        for topic in ["events", "alerts", "facts"] {
+            works.deployment.kafka.add_partitions(&works.deployment.topic(topic), PARTITIONS as usize + 3);
+        }
+        // They are known of within so long.
+        sleep(Duration::from_secs(12));
+        for stage in 0..works.stages() {
+            works.drain(stage);
+            works.start_again(stage);
+            let mut refused = None;
+            until("it is refused", || {
+                refused = works.has_ended(stage);
+                refused.is_some()
+            });
+            let words = ["has 7 partitions, and the configuration says 4", "set [topics] unused to 3"];
+            refused.unwrap().refused(CONFIG, &words);
+            works.configure(stage, "partitions = 4", "partitions = 4\nunused = 3");
+            works.start_again(stage);
+        }
+        sleep(Duration::from_secs(4));
     });
 }
 

@@ -141,6 +141,14 @@ impl<'s> Works<'s> {
         stage.running.get_or_insert_with(|| place.start_limited(&stage.line, kib));
     }
 
+    /// Changes what a stage is told, from its next start on.
+    pub fn configure(&mut self, stage: usize, from: &str, to: &str) {
+        let name = format!("{}.toml", self.stages[stage].name);
+        let config = self.deployment.place.read(&name);
+        assert!(config.contains(from), "{config}");
+        self.deployment.place.write(&name, config.replacen(from, to, 1));
+    }
+
     /// Starts a stage, if it does not run, with variables in its environment: `NAME=VALUE NAME=VALUE`.
     pub fn start_under(&mut self, stage: usize, variables: &str) {
         let place = &self.deployment.place;
@@ -369,7 +377,9 @@ impl Load {
             // Not by way of ingest, either: whoever may write there may err.
             for topic in [source, log] {
                 let wrong = format!("{{\"no\":\"event\",\"number\":{number}}}");
-                let (partition, offset) = kafka.produce(topic, None, None, Some(wrong.as_bytes()));
+                // One that was there from the beginning.
+                let partition = Some((number % PARTITIONS as usize) as i32);
+                let (partition, offset) = kafka.produce(topic, partition, None, Some(wrong.as_bytes()));
                 sent.letters.insert(format!("{topic}/{partition}/{offset}/0"));
             }
             thread::sleep(PAUSE);

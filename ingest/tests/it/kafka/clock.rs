@@ -98,7 +98,7 @@ fn partitions_that_are_added_count_as_unread() {
     corridor.source("crm", 1);
     let process = Process::start(corridor.config("a", &["crm"]));
     process.is_in_time(&corridor);
-    corridor.add_partitions("crm", 3);
+    corridor.kafka.add_partitions(&corridor.topic("crm"), 3);
     corridor.produce("crm", 2, "new");
     eventually(WITHIN, "the new partition is read", || corridor.log().events().contains_key("new"));
     process.is_in_time(&corridor);

@@ -10,8 +10,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use prometheus::Registry;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use touchline_core::record::Record;
@@ -54,16 +52,6 @@ impl<'a> Corridor<'a> {
     pub fn source(&self, name: &str, partitions: i32) -> String {
         self.kafka.create_topic(&self.topic(name), partitions, &[("message.timestamp.type", "LogAppendTime")]);
         self.topic(name)
-    }
-
-    /// More partitions for a source's topic.
-    pub fn add_partitions(&self, name: &str, partitions: usize) {
-        let admin: AdminClient<DefaultClientContext> = self.kafka.client().create().unwrap();
-        let topic = self.topic(name);
-        let new = [NewPartitions::new(&topic, partitions)];
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let added = runtime.block_on(admin.create_partitions(&new, &AdminOptions::new())).unwrap();
-        assert_eq!(added, [Ok(topic)]);
     }
 
     /// A process's configuration, see [`config_of`].
@@ -164,7 +152,12 @@ pub fn config_of(bootstrap: &str, prefix: &str, instance: &str, sources: &[&str]
         client,
         instance: instance.to_owned(),
         prefix: prefix.to_owned(),
-        topics: Topics { events: topic("events"), progress: topic("progress"), dead_letters: topic("dead_letters") },
+        topics: Topics {
+            events: topic("events"),
+            partitions: PARTITIONS.cast_unsigned(),
+            progress: topic("progress"),
+            dead_letters: topic("dead_letters"),
+        },
         sources: sources.iter().map(source).collect(),
         identity: Identity::new(["ours.example".to_owned()]),
         rules: Rules { required: sources.iter().map(|name| (*name).to_owned()).collect(), ..Rules::default() },

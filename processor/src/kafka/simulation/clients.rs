@@ -240,10 +240,6 @@ impl Member for SimulatedMember {
         Ok(0)
     }
 
-    fn partitions(&self) -> Result<u32, KafkaError> {
-        Ok(self.brokers.state().logs.len() as u32)
-    }
-
     fn close(&self) {}
 }
 

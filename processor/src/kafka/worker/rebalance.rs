@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::super::cluster::{Cluster, Member, Opening, Rebalance};
 use super::super::error::ProcessError;
@@ -35,11 +35,16 @@ impl<C: Cluster> Worker<C> {
     fn assigned(&mut self, partitions: &[i32]) -> Result<(), ProcessError> {
         info!(worker = self.number, ?partitions, "assigned");
         self.member.assign(partitions).map_err(ProcessError::Refused)?;
-        for partition in partitions {
+        let (used, unused): (Vec<i32>, Vec<i32>) =
+            partitions.iter().copied().partition(|partition| self.config.is_used(*partition));
+        if !unused.is_empty() {
+            warn!(partitions = ?unused, "these were added to the topic, and are not used");
+        }
+        for partition in used {
             let is_given_up = Arc::new(AtomicBool::new(false));
             let restoring = Arc::<Restoring>::default();
-            self.owned.insert(*partition, Owned::Opening(is_given_up.clone(), restoring.clone()));
-            self.opener.want(Wanted { partition: *partition, is_given_up, restoring });
+            self.owned.insert(partition, Owned::Opening(is_given_up.clone(), restoring.clone()));
+            self.opener.want(Wanted { partition, is_given_up, restoring });
         }
         Ok(())
     }

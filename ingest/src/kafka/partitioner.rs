@@ -1,0 +1,48 @@
+//! In which partition of `touchline.events` an account is: where the Java client's default partitioner puts its key.
+//!
+//! Not left to librdkafka, which would use partitions that are added to the topic from that moment on: the accounts whose
+//! partition changed would have two half lives.
+
+/// The partition of a key, of so many, which are at least one.
+pub(super) fn partition(key: &[u8], partitions: u32) -> i32 {
+    // Without the sign, so it fits.
+    ((murmur2(key) & 0x7fff_ffff) % partitions.max(1)).cast_signed()
+}
+
+/// `org.apache.kafka.common.utils.Utils.murmur2`: Austin Appleby's MurmurHash2 with Kafka's seed.
+fn murmur2(bytes: &[u8]) -> u32 {
+    const SEED: u32 = 0x9747_b28c;
+    const M: u32 = 0x5bd1_e995;
+    const R: u32 = 24;
+    // Kafka's arithmetic is that of 32 bits; no key comes near.
+    let mut hash = SEED ^ bytes.len() as u32;
+    let (words, rest) = bytes.as_chunks::<4>();
+    for word in words {
+        let word = u32::from_le_bytes(*word).wrapping_mul(M);
+        hash = hash.wrapping_mul(M) ^ (word ^ word >> R).wrapping_mul(M);
+    }
+    if !rest.is_empty() {
+        hash ^= rest.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+        hash = hash.wrapping_mul(M);
+    }
+    hash = (hash ^ hash >> 13).wrapping_mul(M);
+    hash ^ hash >> 15
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From Kafka's own `UtilsTest.testMurmur2`.
+    #[test]
+    fn as_kafka_hashes() {
+        let check = |key: &str, hash: i32| assert_eq!(murmur2(key.as_bytes()).cast_signed(), hash, "{key}");
+        check("21", -973_932_308);
+        check("foobar", -790_332_482);
+        check("a-little-bit-long-string", -985_981_536);
+        check("a-little-bit-longer-string", -1_486_304_829);
+        check("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971);
+        check("abc", 479_470_107);
+        assert_eq!(partition(b"foobar", 1_000_000), 1_357_151_166 % 1_000_000);
+    }
+}
