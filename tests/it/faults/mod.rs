@@ -11,11 +11,12 @@ pub mod works;
 use std::thread::sleep;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use touchline_harness::{Kafka, Postgres};
 
 use crate::harness::Dice;
 use crate::receiver::Receiver;
-use works::Works;
+use works::{Works, silent_from};
 
 /// A process that says nothing for longer is taken for dead, and its partitions go to others.
 const SESSION: Duration = Duration::from_secs(6);
@@ -68,6 +69,26 @@ fn who_sleeps_longer_than_his_session_wakes_up_fenced() {
             stages.iter().for_each(|stage| works.signal(*stage, "STOP"));
             sleep(SESSION * 3 / 2);
             stages.iter().for_each(|stage| works.signal(*stage, "CONT"));
+        }
+    });
+}
+
+/// Whole segments fall silent at midnight. Processors are killed while they say so.
+#[test]
+fn many_silences_at_one_instant() {
+    const CONTACTS: u32 = 20_000;
+    const ACCOUNTS: u32 = 2_000;
+    let mut works = works();
+    let due = Timestamp::now() + SignedDuration::from_secs(15);
+    let silent = |number| silent_from(&format!("many-{number}"), &format!("many{}.example", number % ACCOUNTS), due);
+    works.first = (0..rounds(CONTACTS)).map(silent).collect();
+    works.check(23, |works, dice| {
+        sleep(due.duration_since(Timestamp::now()).unsigned_abs());
+        for _ in 0..rounds(4) {
+            pause(dice, 1000);
+            let stage = *dice.pick(&works.stages_of("process"));
+            works.kill(stage);
+            works.start_again(stage);
         }
     });
 }

@@ -60,6 +60,8 @@ pub struct Works<'s> {
     /// Of the database that the tables are in.
     pub url: String,
     stages: Vec<Stage>,
+    /// Events that come before all others.
+    pub first: Vec<String>,
     /// Processors may end and say that their state is damaged, and somebody follows the advice.
     pub may_end: bool,
 }
@@ -109,7 +111,7 @@ impl<'s> Works<'s> {
             Stage { name, line, running }
         };
         let stages = STAGES.iter().map(start).collect();
-        Works { stages, deployment, receiver, postgres, url, may_end: false }
+        Works { stages, deployment, receiver, postgres, url, first: Vec::new(), may_end: false }
     }
 
     /// How many stages there are.
@@ -206,7 +208,7 @@ impl<'s> Works<'s> {
     /// against what went in.
     #[track_caller]
     pub fn check(mut self, seed: u64, disturb: impl FnOnce(&mut Works<'s>, &mut Dice)) {
-        let load = Load::new(seed);
+        let load = Load::new(seed, std::mem::take(&mut self.first));
         let is_over = AtomicBool::new(false);
         let (kafka, source, log) =
             (self.deployment.kafka, self.deployment.topic("source"), self.deployment.topic("events"));
@@ -340,15 +342,16 @@ impl Drop for Ending<'_> {
 /// What is sent: two years of a company as `touchline generate` writes them, silences that come true meanwhile, and what is
 /// no event at all.
 struct Load {
+    first: Vec<String>,
     history: Vec<String>,
     dice: Dice,
 }
 
 impl Load {
-    fn new(seed: u64) -> Load {
+    fn new(seed: u64, first: Vec<String>) -> Load {
         let place = Place::new();
         place.run(&format!("generate --contacts 400 --events 40000 --seed {seed} --to load.jsonl")).ok();
-        Load { history: place.read("load.jsonl").lines().map(str::to_owned).collect(), dice: Dice(seed) }
+        Load { first, history: place.read("load.jsonl").lines().map(str::to_owned).collect(), dice: Dice(seed) }
     }
 
     fn send(mut self, kafka: &Kafka, source: &str, log: &str, is_over: &AtomicBool) -> Sent {
@@ -359,6 +362,7 @@ impl Load {
         while !is_over.load(Ordering::Relaxed) {
             let mut lines: Vec<String> = history.by_ref().take(PART).collect();
             before.extend(lines.iter().cloned());
+            lines.append(&mut self.first);
             lines.extend((0..AGAIN).map(|_| self.dice.pick(&before).clone()));
             for each in 0..LIVE + LATER {
                 number += 1;
@@ -388,12 +392,14 @@ impl Load {
     }
 }
 
-/// An engagement of three months ago, so that silence is due in a while.
+/// An engagement of three months ago: silence is due in a while.
 fn falls_silent(number: usize, due: SignedDuration) -> String {
-    let due = Timestamp::now() + due;
+    silent_from(&format!("live-{number}"), &format!("live{}.example", number % 50), Timestamp::now() + due)
+}
+
+/// An engagement of three months before silence is due.
+pub fn silent_from(contact: &str, account: &str, due: Timestamp) -> String {
     let at = due.to_zoned(jiff::tz::TimeZone::UTC).checked_sub(jiff::Span::new().months(3)).unwrap();
-    let contact = format!("live-{number}");
-    let account = format!("live{}.example", number % 50);
     json!({
         "id": contact, "source": "live", "kind": "engagement", "occurred_at": at.timestamp().to_string(),
         "account": account, "contact": contact, "vehicle": "webcast",
