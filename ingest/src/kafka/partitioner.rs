@@ -28,21 +28,3 @@ fn murmur2(bytes: &[u8]) -> u32 {
     hash = (hash ^ hash >> 13).wrapping_mul(M);
     hash ^ hash >> 15
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// From Kafka's own `UtilsTest.testMurmur2`.
-    #[test]
-    fn as_kafka_hashes() {
-        let check = |key: &str, hash: i32| assert_eq!(murmur2(key.as_bytes()).cast_signed(), hash, "{key}");
-        check("21", -973_932_308);
-        check("foobar", -790_332_482);
-        check("a-little-bit-long-string", -985_981_536);
-        check("a-little-bit-longer-string", -1_486_304_829);
-        check("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971);
-        check("abc", 479_470_107);
-        assert_eq!(partition(b"foobar", 1_000_000), 1_357_151_166 % 1_000_000);
-    }
-}

@@ -239,8 +239,8 @@ impl Member for GroupConsumer {
         found.elements().iter().map(read).collect()
     }
 
-    fn begin(&self, partition: i32) -> Result<i64, KafkaError> {
-        Ok(self.consumer.fetch_watermarks(&self.topic, partition, ASK)?.0)
+    fn bounds(&self, partition: i32) -> Result<(i64, i64), KafkaError> {
+        self.consumer.fetch_watermarks(&self.topic, partition, ASK)
     }
 
     fn close(&self) {

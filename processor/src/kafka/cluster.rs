@@ -67,8 +67,8 @@ pub(super) trait Member: Send + Sync + 'static {
     /// is waited for, or an error.
     fn committed(&self, partitions: &[i32]) -> Result<Vec<(i32, Option<CommittedOffset>)>, KafkaError>;
 
-    /// The first offset that is still there.
-    fn begin(&self, partition: i32) -> Result<i64, KafkaError>;
+    /// The first offset that is still there, and the one that the next record gets.
+    fn bounds(&self, partition: i32) -> Result<(i64, i64), KafkaError>;
 
     /// From here on partitions are given back at once: the worker has let go of them.
     fn close(&self);

@@ -89,6 +89,8 @@ pub(super) struct Log {
     pub committed: Option<Committed>,
     /// The first offset that is still there.
     pub begin: i64,
+    /// Where it ends.
+    pub end: i64,
 }
 
 /// Opens a partition as soon as it can be; `None` if it is no longer wanted.
@@ -195,20 +197,18 @@ fn start(
         let (topic, position) = (config.topics.events.clone(), Position::at(log.begin));
         return Ok(Stand { topic, partitions: config.partitions, generation, position });
     };
+    let ahead = |committed: String| {
+        let (path, state) = (path.to_owned(), stand.position.offset);
+        ProcessError::Ahead { partition, path, state, committed }
+    };
     match log.committed {
-        Some(committed) if committed.position < stand.position => Err(ProcessError::Ahead {
-            partition,
-            path: path.to_owned(),
-            state: stand.position.offset,
-            committed: format!("offset {}", committed.position.offset),
-        }),
+        Some(committed) if committed.position < stand.position => {
+            Err(ahead(format!("offset {}", committed.position.offset)))
+        }
         // The group's offsets expire when nobody has asked for them for a week.
-        None if !was_clean => Err(ProcessError::Ahead {
-            partition,
-            path: path.to_owned(),
-            state: stand.position.offset,
-            committed: "nothing, while the state was not closed cleanly".to_owned(),
-        }),
+        None if !was_clean => Err(ahead("nothing, while the state was not closed cleanly".to_owned())),
+        // And go with a topic that is deleted.
+        _ if stand.position.offset > log.end => Err(ahead(format!("none of it, and the log ends at {}", log.end))),
         _ if stand.position.offset < log.begin => {
             Err(gap(format!("the state in {} stands at offset {}", path.display(), stand.position.offset)))
         }
@@ -253,8 +253,8 @@ fn ask(member: &impl Member, wanted: &Wanted) -> Result<Option<Log>, ProcessErro
 /// What the broker says of a partition, now.
 pub(super) fn asked(member: &impl Member, partition: i32) -> Result<Result<Log, ProcessError>, KafkaError> {
     let committed = committed(member, &[partition])?.pop().map_or(Ok(None), |(_, committed)| committed);
-    let begin = member.begin(partition)?;
-    Ok(committed.map(|committed| Log { committed, begin }))
+    let (begin, end) = member.bounds(partition)?;
+    Ok(committed.map(|committed| Log { committed, begin, end }))
 }
 
 /// The offset that the group has committed for a partition, if it has, and if it was this version.

@@ -172,6 +172,18 @@ impl Kafka {
         });
     }
 
+    /// Deletes a topic; it is gone when this returns.
+    pub fn delete_topic(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let deleted = runtime.block_on(admin.delete_topics(&[topic], &AdminOptions::new())).unwrap();
+        assert_eq!(deleted, [Ok(topic.to_owned())]);
+        eventually(WITHIN, &format!("topic {topic} is gone"), || {
+            let metadata = admin.inner().fetch_metadata(None, WITHIN).unwrap();
+            metadata.topics().iter().all(|found| found.name() != topic)
+        });
+    }
+
     /// Adds partitions to a topic, so that it has so many.
     pub fn add_partitions(&self, topic: &str, partitions: usize) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();

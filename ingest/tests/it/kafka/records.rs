@@ -85,6 +85,7 @@ fn keys_go_where_the_java_client_puts_them() {
     corridor.source("crm", 1);
     let mut config = corridor.config("a", &["crm"]);
     config.topics.events = corridor.topic("wide");
+    config.topics.partitions = 64;
     corridor.kafka.create_topic(&config.topics.events, 64, &[]);
     for (account, _) in cases {
         let value = event("crm", account).replace(&format!("account of {account}"), account);

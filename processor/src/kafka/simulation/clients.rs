@@ -236,8 +236,8 @@ impl Member for SimulatedMember {
         Ok(partitions.iter().map(|partition| (*partition, state.committed.get(partition).cloned())).collect())
     }
 
-    fn begin(&self, _: i32) -> Result<i64, KafkaError> {
-        Ok(0)
+    fn bounds(&self, partition: i32) -> Result<(i64, i64), KafkaError> {
+        Ok((0, self.brokers.state().logs[partition as usize].end))
     }
 
     fn close(&self) {}

@@ -1,4 +1,5 @@
-//! States of the version before, and the change from one version to the next while all stages work.
+//! What docs/operations.md says: states of the version before, the change from one version to the next while all stages
+//! work, and another deployment made of what is published.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,10 +8,14 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use memchr::memmem;
+use serde_json::Value;
 use touchline_harness::{Kafka, Postgres};
 
+use crate::community;
 use crate::faults::works::Works;
 use crate::harness::{Place, TOUCHLINE};
+use crate::kafka::{Deployment, Ticks};
+use crate::oracle::Answer;
 use crate::receiver::Receiver;
 
 /// `history.jsonl`, and what the version with schema 4 has made of it by 1 October 2024: `state` and `out`.
@@ -89,4 +94,42 @@ fn stages_are_replaced_one_after_the_other() {
             sleep(Duration::from_secs(2));
         }
     });
+}
+
+/// With more partitions, or on another cluster. Whatever was sent out of order, twice or corrected stands in the facts once.
+#[test]
+fn another_deployment_is_made_of_the_facts_of_one() {
+    const EVENTS: [&str; 6] = ["touch", "engagement", "advocacy", "value", "profile", "action"];
+    let [one, other] = [4, 7].map(Deployment::new);
+    one.feed(&community::shuffled(3), Ticks::End);
+    one.finish(&one.process("one"));
+    let facts = one.kafka.read_committed(&one.topic("facts")).into_iter().filter_map(|record| record.value);
+    let event = |fact: Vec<u8>| {
+        let mut fact: Value = serde_json::from_slice(&fact).unwrap();
+        let members = fact.as_object_mut().unwrap();
+        let kind = members.remove("fact").unwrap();
+        members.remove("version");
+        members.insert("kind".to_owned(), kind.clone());
+        EVENTS.contains(&kind.as_str().unwrap()).then(|| fact.to_string())
+    };
+    let events: Vec<String> = facts.filter_map(event).collect();
+    other.feed(&events, Ticks::End);
+    other.finish(&other.process("other"));
+    Answer::read(other.kafka, &other.prefix).is_like(&Answer::read(one.kafka, &one.prefix), false);
+}
+
+#[test]
+fn a_log_that_was_made_again_is_not_gone_on_with() {
+    let deployment = Deployment::new(1);
+    let (kafka, place, events) = (deployment.kafka, &deployment.place, deployment.topic("events"));
+    deployment.feed(&community::lines()[..1000], Ticks::End);
+    let process = deployment.process("one");
+    deployment.finish(&process);
+    kafka.delete_topic(&events);
+    kafka.create_topic(&events, 1, &[]);
+    deployment.feed(&community::lines()[..10], Ticks::End);
+    let words = ["the state in one/p0 stands at offset 1001", "the log ends at 11", "the topic was made again"];
+    place.run(&format!("{process} --until-end")).failed(70, &words);
+    fs::rename(place.path("one/p0"), place.path("before")).unwrap();
+    assert_eq!(deployment.finish(&process)["events"], 10);
 }
