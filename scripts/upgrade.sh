@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds a commit, and lets its stages be replaced by those of this tree, one after the other, under load.
+# Builds a commit, and lets its stages be replaced by those of this tree, one after the other, under load; and back again.
 #
 #   upgrade.sh COMMIT
 set -euo pipefail
@@ -19,4 +19,4 @@ mkdir -p "$work/tree"
 git archive "$1" | tar --extract --touch --directory "$work/tree"
 (cd "$work/tree" && CARGO_TARGET_DIR=$work/target cargo build --release --workspace --locked)
 TOUCHLINE_BEFORE=$work/target/release/touchline \
-    cargo test --release --workspace --locked --test it -- operations::stages_are_replaced_one_after_the_other --nocapture
+    cargo test --release --workspace --locked --test it -- operations:: --nocapture

@@ -41,7 +41,7 @@ impl Deployment<'_> {
     }
 
     /// One process with these snapshots.
-    fn process_with(&self, name: &str, snapshots: &str) -> String {
+    pub fn process_with(&self, name: &str, snapshots: &str) -> String {
         format!("process {}", self.configure(name, &format!("[snapshots]\nurl = \"{snapshots}\"\n")))
     }
 
@@ -92,7 +92,7 @@ impl Deployment<'_> {
         self.kafka.produce_all(&self.topic("events"), records);
     }
 
-    fn tick(&self, through: &str) -> impl Iterator<Item = Entry> + Clone {
+    pub fn tick(&self, through: &str) -> impl Iterator<Item = Entry> + Clone {
         let tick = format!("{{\"kind\":\"tick\",\"through\":\"{through}\"}}");
         (0..self.partitions as i32).map(move |partition| (Some(partition), None, tick.clone()))
     }

@@ -2,7 +2,7 @@
 //! work, and another deployment made of what is published.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -80,12 +80,15 @@ fn a_state_of_the_version_before_goes_on() {
     assert_eq!(inspected(&old), inspected(&new));
 }
 
-/// With another build in `TOUCHLINE_BEFORE`, that one begins (`make upgrade`); else it is the same twice.
+/// The version before: another build in `TOUCHLINE_BEFORE` (`make upgrade`), or else this one.
+fn before() -> PathBuf {
+    std::env::var("TOUCHLINE_BEFORE").unwrap_or_else(|_| TOUCHLINE.to_owned()).into()
+}
+
 #[test]
 fn stages_are_replaced_one_after_the_other() {
-    let before = std::env::var("TOUCHLINE_BEFORE").unwrap_or_else(|_| TOUCHLINE.to_owned());
     let (postgres, receiver) = (Postgres::shared(), Receiver::refusing("nothing at all"));
-    let works = Works::start_of(&PathBuf::from(before), Kafka::shared(), postgres, postgres.port(), receiver);
+    let works = Works::start_of(&before(), Kafka::shared(), postgres, postgres.port(), receiver);
     works.check(21, |works, _| {
         sleep(Duration::from_secs(6));
         for stage in 0..works.stages() {
@@ -94,6 +97,37 @@ fn stages_are_replaced_one_after_the_other() {
             sleep(Duration::from_secs(2));
         }
     });
+}
+
+#[test]
+fn the_version_before_goes_on_from_the_snapshots_that_it_has_made() {
+    let deployment = Deployment::new(2);
+    let place = &deployment.place;
+    let log = deployment.log(community::lines(), Ticks::Daily);
+    let process = deployment.process_with("one", &format!("file://{}", place.path("snapshots").display()));
+    let finish = |program: &Path| place.start_of(program, &format!("{process} --until-end --json")).ended().ok().json();
+    let copy = |from: &str, to: &str| {
+        let copied = Command::new("cp").arg("-a").args([from, to].map(|name| place.path(name))).status().unwrap();
+        assert!(copied.success());
+    };
+    let (first, rest) = log.split_at(log.len() / 3);
+    let (second, third) = rest.split_at(rest.len() / 2);
+    deployment.append(first);
+    finish(&before());
+    copy("snapshots", "copy");
+    deployment.append(second);
+    let by_this = finish(Path::new(TOUCHLINE));
+    assert_ne!(by_this["published"], 0);
+
+    fs::rename(place.path("one"), place.path("of this version")).unwrap();
+    fs::rename(place.path("snapshots"), place.path("snapshots of this version")).unwrap();
+    copy("copy", "snapshots");
+    deployment.append(&deployment.tick("2001-01-01T00:00:00Z").collect::<Vec<_>>());
+    let again = finish(&before());
+    assert_eq!((&again["events"], &again["published"]), (&by_this["events"], &Value::from(0)), "it has been said");
+    deployment.append(third);
+    finish(&before());
+    Answer::read(deployment.kafka, &deployment.prefix).is_like(Answer::truth(), false);
 }
 
 /// With more partitions, or on another cluster. Whatever was sent out of order, twice or corrected stands in the facts once.
