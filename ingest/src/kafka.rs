@@ -44,6 +44,7 @@ use tracing::{error, warn};
 
 use crate::metrics::Metrics;
 pub use config::{Config, RecordFormat, Source, Topics};
+pub use partitioner::partition;
 use progress::Unreadable;
 use stop::Stop;
 

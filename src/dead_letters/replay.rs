@@ -20,6 +20,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use touchline_core::record::Record;
 use touchline_ingest::formats::canonical::Decoded;
+use touchline_ingest::kafka::partition;
 use touchline_ingest::{Decoder, Identity, Zones};
 
 use super::letter::Letter;
@@ -194,8 +195,9 @@ impl<'a> Postman<'a> {
         };
         let mut value = Vec::new();
         event.write_canonical(&mut value);
-        let (topic, key) = (&self.office.config.topics.events, Some(event.account.as_bytes()));
-        self.send(letter.origin(), Returned { topic, partition: None, key, value: &value, headers: None })?;
+        let (topics, key) = (&self.office.config.topics, event.account.as_bytes());
+        let (topic, partition) = (&topics.events, Some(partition(key, topics.partitions)));
+        self.send(letter.origin(), Returned { topic, partition, key: Some(key), value: &value, headers: None })?;
         Ok(Ok(()))
     }
 

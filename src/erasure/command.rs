@@ -20,6 +20,7 @@ use touchline_core::erasure::ErasureKey;
 use touchline_core::event::lower_if_email;
 use touchline_core::notice::Notice;
 use touchline_core::output::{Topic, key_parts};
+use touchline_ingest::kafka::partition;
 
 use super::kept::{self, Kept};
 use super::key;
@@ -197,10 +198,10 @@ impl<'a> Desk<'a> {
                 "id": format!("erase/{id}/{at}"), "source": SOURCE, "kind": "profile", "occurred_at": at,
                 "account": account, "contact": report.contact, "deleted": true,
             });
-            let (topic, value) = (&self.config.topics.events, event.to_string());
+            let (topics, value) = (&self.config.topics, event.to_string());
             let returned = Returned {
-                topic,
-                partition: None,
+                topic: &topics.events,
+                partition: Some(partition(account.as_bytes(), topics.partitions)),
                 key: Some(account.as_bytes()),
                 value: value.as_bytes(),
                 headers: None,

@@ -3,8 +3,8 @@
 //! Not left to librdkafka, which would use partitions that are added to the topic from that moment on: the accounts whose
 //! partition changed would have two half lives.
 
-/// The partition of a key, of so many, which are at least one.
-pub(super) fn partition(key: &[u8], partitions: u32) -> i32 {
+/// The partition of a key, of so many, which are at least one. For whoever writes into that topic.
+pub fn partition(key: &[u8], partitions: u32) -> i32 {
     // Without the sign, so it fits.
     ((murmur2(key) & 0x7fff_ffff) % partitions.max(1)).cast_signed()
 }

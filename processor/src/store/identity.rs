@@ -18,13 +18,13 @@ pub const SCHEMA: u32 = 5;
 /// What is read. Another state is made again from the log. In all of these an unfinished record has the same slices.
 pub const SCHEMAS: RangeInclusive<u32> = 4..=SCHEMA;
 
+/// Rows that are written together: a state may hold millions.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// For people.
 pub(crate) fn schemas() -> String {
     format!("{} to {}", SCHEMAS.start(), SCHEMAS.end())
 }
-
-/// Rows that are written together: a state may hold millions.
-const BATCH_BYTES: usize = 1 << 20;
 
 /// Which state this is; a new one gets a name at random, and one of an earlier version what it lacks.
 pub(super) fn identify(db: &DB, is_writable: bool) -> Result<u64, StoreError> {
