@@ -47,6 +47,17 @@ pub fn client(config: &Config) -> Result<ClientConfig> {
     Ok(client)
 }
 
+/// How many partitions a topic must have.
+#[derive(Clone, Copy)]
+enum Partitions {
+    /// Another number has no meaning.
+    Any,
+    /// Those that it is made with, and so many more that nobody uses: an account's partition follows from their number.
+    Keyed { unused: u32 },
+    /// One: its records are read in the order in which they were written.
+    One,
+}
+
 /// A topic as it must be.
 pub(crate) struct Wanted<'a> {
     /// Its name.
@@ -55,8 +66,8 @@ pub(crate) struct Wanted<'a> {
     pub partitions: u32,
     /// Its cleanup policy.
     pub cleanup: &'static str,
-    /// How many more it has; `None` where another number of partitions has no meaning.
-    unused: Option<u32>,
+    /// How many it may have.
+    allowed: Partitions,
     /// Further settings, where it is made here.
     pub settings: &'static [(&'static str, &'static str)],
 }
@@ -64,22 +75,30 @@ pub(crate) struct Wanted<'a> {
 impl Wanted<'_> {
     /// What is wrong with so many partitions, and what to do.
     pub fn judge_partitions(&self, found: usize) -> Option<String> {
-        let unused = self.unused?;
         let (name, said) = (self.name, self.partitions as usize);
-        if found == said + unused as usize {
-            return None;
+        match self.allowed {
+            Partitions::Any => None,
+            Partitions::One => (found != 1).then(|| {
+                format!(
+                    "topic {name} has {found} partitions, and must have one, whose broker's clock dates everything: delete it \
+                     while touchline is stopped; it is made again, and loses nothing"
+                )
+            }),
+            Partitions::Keyed { unused } if found == said + unused as usize => None,
+            Partitions::Keyed { .. } => {
+                let mut wrong = format!(
+                    "topic {name} has {found} partitions, and the configuration says {said}: an account's partition follows from \
+                     their number, so it cannot be changed. Set [topics] partitions to {found}, or name another topic",
+                );
+                if found > said {
+                    wrong += &format!(
+                        "; or, if {said} were right until somebody added some, set [topics] unused to {}",
+                        found - said
+                    );
+                }
+                Some(wrong)
+            }
         }
-        let mut wrong = format!(
-            "topic {name} has {found} partitions, and the configuration says {said}: an account's partition follows from their \
-             number, so it cannot be changed. Set [topics] partitions to {found}, or name another topic",
-        );
-        if found > said && self.partitions > 1 {
-            wrong += &format!(
-                "; or, if {said} were right until somebody added some, set [topics] unused to {}",
-                found - said
-            );
-        }
-        Some(wrong)
     }
 
     /// What is wrong with this cleanup policy, and what to do.
@@ -96,7 +115,8 @@ impl Wanted<'_> {
 /// The topics that touchline reads or writes besides its sources'.
 pub(crate) fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     let topics = &config.topics;
-    let topic = |name, partitions, cleanup, settings| Wanted { name, partitions, cleanup, unused: None, settings };
+    let topic =
+        |name, partitions, cleanup, settings| Wanted { name, partitions, cleanup, allowed: Partitions::Any, settings };
     let output = |topic: Topic| topics.output(topic);
     let kept = &[("retention.ms", THIRTY_DAYS_MS), LARGE];
     let latest = &[("max.compaction.lag.ms", ONE_DAY_MS), LARGE];
@@ -106,8 +126,11 @@ pub(crate) fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     let progress =
         &[("message.timestamp.type", "LogAppendTime"), ("segment.ms", "600000"), ("min.cleanable.dirty.ratio", "0.1")];
     vec![
-        Wanted { unused: Some(topics.unused), ..topic(&topics.events, topics.partitions, "delete", log) },
-        Wanted { unused: Some(0), ..topic(&topics.progress, 1, "compact", progress) },
+        Wanted {
+            allowed: Partitions::Keyed { unused: topics.unused },
+            ..topic(&topics.events, topics.partitions, "delete", log)
+        },
+        Wanted { allowed: Partitions::One, ..topic(&topics.progress, 1, "compact", progress) },
         topic(output(Topic::Alerts), topics.partitions, "delete", kept),
         topic(output(Topic::Scores), topics.partitions, "compact", latest),
         topic(output(Topic::Facts), topics.partitions, "compact", latest),

@@ -47,10 +47,10 @@ impl Clock {
                 *claim = through.max(*claim);
             }
             Entry::Clock { through } => self.through = self.through.max(Some(through)),
-            Entry::Rules(rules) => {
+            Entry::Rules { rules, base } => {
                 // Two processes that start at once may both write the same.
                 if self.rules.as_ref().is_none_or(|known| known.rules != *rules) {
-                    self.rules = Some(InForce { revision: offset.unsigned_abs(), rules: *rules });
+                    self.rules = Some(InForce { revision: base.saturating_add(offset.unsigned_abs()), rules: *rules });
                     return true;
                 }
             }

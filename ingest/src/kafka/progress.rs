@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `claim/SOURCE/TOPIC/PARTITION` | [`Entry::Claim`] |
 //! | `clock` | [`Entry::Clock`] |
-//! | `rules` | [`Entry::Rules`]; its offset is the revision |
+//! | `rules` | [`Entry::Rules`]; its offset tells the revision |
 //! | `mark/INSTANCE/ROLE` | [`Entry::Mark`] |
 //!
 //! A claim is true for ever: it speaks of what stood in a source partition at a moment that has passed, and of outputs
@@ -35,8 +35,9 @@ pub(super) enum Entry {
     Claim { of: SourcePartition, through: Timestamp },
     /// No tick so far is later.
     Clock { through: Timestamp },
-    /// The rules; in force once the ticker has put them into the log.
-    Rules(Box<Rules>),
+    /// The rules; in force once the ticker has put them into the log. Their revision is the record's offset and `base`,
+    /// which is later in a topic that was deleted and made again: the log knows the revisions of the one before.
+    Rules { rules: Box<Rules>, base: u64 },
     /// Nothing but its offset and the broker's time stamp.
     Mark { instance: String, role: String },
 }
@@ -73,7 +74,7 @@ impl Entry {
         match self {
             Entry::Claim { of, .. } => format!("claim/{}/{}/{}", of.source, of.topic, of.partition),
             Entry::Clock { .. } => "clock".to_owned(),
-            Entry::Rules(_) => "rules".to_owned(),
+            Entry::Rules { .. } => "rules".to_owned(),
             Entry::Mark { instance, role } => format!("mark/{instance}/{role}"),
         }
     }
@@ -83,7 +84,7 @@ impl Entry {
         let json = match self {
             Entry::Claim { of, through } => Json::Claim { of: of.clone(), through: *through },
             Entry::Clock { through } => Json::Clock { through: *through },
-            Entry::Rules(rules) => return rules.to_record(None),
+            Entry::Rules { rules, base } => return rules.to_record(Some(*base)),
             Entry::Mark { .. } => Json::Mark,
         };
         // Texts, numbers and moments are always JSON.
@@ -101,7 +102,7 @@ impl Entry {
             Json::Clock { through } => Ok(Some(Entry::Clock { through })),
             Json::Mark | Json::Other => Ok(None),
             Json::Rules => match Record::parse(bytes, &TimeZone::UTC) {
-                Ok(Record::Rules { rules, .. }) => Ok(Some(Entry::Rules(rules))),
+                Ok(Record::Rules { rules, revision }) => Ok(Some(Entry::Rules { rules, base: revision.unwrap_or(0) })),
                 Ok(_) => Err(unreadable("it says that it has rules, and has none".to_owned())),
                 Err(reject) => Err(unreadable(reject.to_string())),
             },
@@ -136,8 +137,10 @@ mod tests {
             r#"{"kind":"mark"}"#,
         );
         let rules = Rules { required: vec!["crm".to_owned()], ..Rules::default() };
-        let bytes = Entry::Rules(Box::new(rules.clone())).to_bytes();
-        assert_eq!(Entry::parse(&bytes).unwrap(), Some(Entry::Rules(Box::new(rules))));
+        let entry = Entry::Rules { rules: Box::new(rules.clone()), base: 7 };
+        assert_eq!(Entry::parse(&entry.to_bytes()).unwrap(), Some(entry));
+        let before = Entry::Rules { rules: Box::new(rules.clone()), base: 0 };
+        assert_eq!(Entry::parse(&rules.to_record(None)).unwrap(), Some(before));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The rules on their way into the log.
 //!
-//! They are written to `touchline.progress` first, where their offset becomes their revision; the ticker takes them from
+//! They are written to `touchline.progress` first, where their offset makes their revision; the ticker takes them from
 //! there. A process writes its own once, when it starts, and only if they differ from the newest: of two configurations
 //! the one that was started last counts. `since` is no difference: whoever writes the first rules sets it for good.
 
@@ -42,9 +42,10 @@ impl Proposal {
         let mark = Entry::Mark { instance: config.instance.clone(), role: "rules".to_owned() };
         let Some(stamp) = writer.note_and_wait(&mark, &stop)? else { return Ok(()) };
         let Some(newest) = newest(config, stamp.offset, &stop)? else { return Ok(()) };
-        if let Some(rules) = proposed(&config.rules, newest.as_ref(), writer.time(stamp)?) {
+        if let Some(rules) = proposed(&config.rules, newest.rules.as_deref(), writer.time(stamp)?) {
             info!("this process's rules differ from those in force, and replace them");
-            if writer.note_and_wait(&Entry::Rules(Box::new(rules)), &stop)?.is_none() {
+            let entry = Entry::Rules { rules: Box::new(rules), base: newest.base };
+            if writer.note_and_wait(&entry, &stop)?.is_none() {
                 return Ok(());
             }
         }
@@ -61,8 +62,8 @@ impl Proposal {
 /// What to write where `newest` are in force, at `now`; `None`: nothing new.
 fn proposed(own: &Rules, newest: Option<&Rules>, now: Timestamp) -> Option<Rules> {
     // Compared as they would be read: numbers may differ in their last bit once they have been written.
-    let written = |rules: &Rules| match Entry::parse(&Entry::Rules(Box::new(rules.clone())).to_bytes()) {
-        Ok(Some(Entry::Rules(rules))) => Some(Rules { since: None, ..*rules }),
+    let written = |rules: &Rules| match Entry::parse(&rules.to_record(None)) {
+        Ok(Some(Entry::Rules { rules, .. })) => Some(Rules { since: None, ..*rules }),
         _ => None,
     };
     if newest.is_some_and(|newest| Some(Rules { since: None, ..newest.clone() }) == written(own)) {
@@ -72,24 +73,34 @@ fn proposed(own: &Rules, newest: Option<&Rules>, now: Timestamp) -> Option<Rules
     Some(Rules { since, ..own.clone() })
 }
 
-/// The newest rules in `progress` up to `end`. The outer `None`: told to stop.
-fn newest(config: &Config, end: i64, stop: &Stop<'_>) -> Result<Option<Option<Rules>>, Failure> {
+/// The newest rules in `progress`.
+struct Newest {
+    rules: Option<Box<Rules>>,
+    /// Of the revisions of this topic. Where there are no rules yet, microseconds of its first record, which two processes
+    /// that start at once find the same: one that is made later begins above all revisions of the one before, as long as
+    /// that has fewer than a million records a second.
+    base: u64,
+}
+
+/// The newest rules in `progress` up to `end`. `None`: told to stop.
+fn newest(config: &Config, end: i64, stop: &Stop<'_>) -> Result<Option<Newest>, Failure> {
     let client = config.progress_reader();
     let consumer: BaseConsumer<_> = client.create_with_context(Context(Sampling)).map_err(Failure::Client)?;
     let mut list = TopicPartitionList::new();
     let added = list.add_partition_offset(&config.topics.progress, PARTITION, Offset::Beginning);
     added.and_then(|()| consumer.assign(&list)).map_err(Failure::Read)?;
-    let mut newest = None;
+    let mut newest: Option<Newest> = None;
     while !stop.is_set() {
         match consumer.poll(POLL) {
             Some(Ok(message)) => {
+                let known = newest.get_or_insert_with(|| Newest { rules: None, base: micros(message.timestamp()) });
                 if let Some(value) = message.payload()
-                    && let Some(Entry::Rules(rules)) = Entry::parse(value)?
+                    && let Some(Entry::Rules { rules, base }) = Entry::parse(value)?
                 {
-                    newest = Some(*rules);
+                    *known = Newest { rules: Some(rules), base };
                 }
                 if message.offset() >= end {
-                    return Ok(Some(newest));
+                    return Ok(newest);
                 }
             }
             Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(Failure::Read(error)),
@@ -99,6 +110,11 @@ fn newest(config: &Config, end: i64, stop: &Stop<'_>) -> Result<Option<Option<Ru
         }
     }
     Ok(None)
+}
+
+/// A record's time stamp in microseconds since 1970.
+fn micros(at: rdkafka::Timestamp) -> u64 {
+    at.to_millis().and_then(|millis| u64::try_from(millis).ok()).unwrap_or(0).saturating_mul(1000)
 }
 
 #[cfg(test)]

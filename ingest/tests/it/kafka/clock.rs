@@ -223,4 +223,10 @@ fn the_clock_does_not_go_back_and_rules_come_before_their_ticks() {
     }
     let newest: Vec<Rules> = corridor.rules();
     assert_eq!(newest.iter().map(|rules| rules.lapse.months).collect::<Vec<_>>(), [3, 2]);
+    // The processors know the revisions of a topic that is gone, and would not heed ticks of earlier ones.
+    corridor.forget_progress();
+    run(2);
+    revisions(&[3, 3, 2, 2]);
+    run(1);
+    revisions(&[3, 3, 2, 2, 1]);
 }

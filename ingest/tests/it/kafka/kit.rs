@@ -39,9 +39,20 @@ impl<'a> Corridor<'a> {
         let corridor = Corridor { kafka, prefix: kafka.unique("touchline") };
         let dated = ("message.timestamp.type", "LogAppendTime");
         kafka.create_topic(&corridor.topic("events"), PARTITIONS, &[events, &[dated]].concat());
-        kafka.create_topic(&corridor.topic("progress"), 1, &[("cleanup.policy", "compact"), dated]);
+        corridor.make_progress();
         kafka.create_topic(&corridor.topic("dead_letters"), 1, dead_letters);
         corridor
+    }
+
+    fn make_progress(&self) {
+        let config = [("cleanup.policy", "compact"), ("message.timestamp.type", "LogAppendTime")];
+        self.kafka.create_topic(&self.topic("progress"), 1, &config);
+    }
+
+    /// Deletes `progress`, and makes it again.
+    pub fn forget_progress(&self) {
+        self.kafka.delete_topic(&self.topic("progress"));
+        self.make_progress();
     }
 
     pub fn topic(&self, name: &str) -> String {
